@@ -1,0 +1,55 @@
+# Two commands from a clean clone: `make train` and `make test`. Needs Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+# cpu or gpu: which FAISS wheel the environment gets (never both).
+DEVICE ?= cpu
+CONFIG ?= configs/deephps_rendered.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test test-all gpu-test lint install peers clean
+
+train: $(VENV)/.run ## train the default experiment on rendered hands
+	$(BIN)/python train.py fit --config $(CONFIG) $(ARGS)
+
+test: $(VENV)/.dev ## the fast suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(VENV)/.dev ## the fast suite and the slow tests
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+gpu-test: $(VENV)/.dev ## every test that needs a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.run
+
+# Peers under licences that are not ours: a separate environment, for benchmarks only.
+peers: .venv-peers/.done
+.venv-peers/.done: benchmarks/peers.txt constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q -c constraints.txt torch
+	.venv-peers/bin/python -m pip install -q -c constraints.txt -e ".[cpu]" -r benchmarks/peers.txt
+	touch $@
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Handful needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(DEVICE)]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(DEVICE),dev]"
+	touch $@
+
+clean: ## the environments; never runs/
+	rm -rf $(VENV) .venv-peers

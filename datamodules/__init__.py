@@ -1,0 +1,1 @@
+"""Sources of labelled hands. Each gives the batch contract of `datamodules.batch`."""

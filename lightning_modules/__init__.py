@@ -1,0 +1,1 @@
+"""The four methods as LightningModules, their losses, metrics and callbacks."""

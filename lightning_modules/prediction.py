@@ -1,0 +1,39 @@
+"""The one prediction that every method returns; predict, evaluate and export know only this."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import Tensor
+
+from ops.checks import check_shape
+
+
+class Frame(StrEnum):
+    """In which frame a prediction's points stand."""
+
+    ABSOLUTE = "absolute"  # metres, camera frame
+    ROOT_RELATIVE = "root-relative"  # metres, camera axes, the wrist at the origin
+    NORMALISED = "normalised"  # unit and origin of the method's own
+
+
+@dataclass
+class HandPrediction:
+    """Predicted hands, B of them, as the picture shows them (already un-mirrored)."""
+
+    joints_3d: Tensor  # (B, 21, 3) in `frame`, canonical order
+    joints_2d: Tensor | None  # (B, 21, 2) pixels of the picture in the batch
+    vertices: Tensor | None  # (B, V, 3) in `frame`
+    parts: Tensor | None  # (B, H, W) uint8 part labels
+    side: Tensor  # (B,) int64: 0 left, 1 right
+    confidence: Tensor | None  # (B,) in [0, 1]; None: the method gives none
+    frame: Frame
+    hand_model: str  # id of the hand model of `vertices`
+    convention: str  # joint convention of `joints_3d`
+
+    def __post_init__(self) -> None:
+        check_shape("joints_3d", self.joints_3d, ("B", 21, 3))
+        if self.joints_2d is not None:
+            check_shape("joints_2d", self.joints_2d, (len(self.joints_3d), 21, 2))
+        if self.vertices is not None:
+            check_shape("vertices", self.vertices, (len(self.joints_3d), "V", 3))
+        self.frame = Frame(self.frame)

@@ -1,0 +1,1 @@
+"""Differentiable rendering of hands."""
