@@ -1,0 +1,213 @@
+"""The hand layer: pose, shape and place to vertices and joints, for any model in MANO's layout.
+
+Romero, Tzionas, Black: Embodied Hands: Modeling and Capturing Hands and Bodies Together, SIGGRAPH Asia 2017. The order
+below is the paper's: shape and pose blend shapes (eq. 3-4), joints (eq. 5), forward kinematics, skinning (eq. 1-2).
+What differs is only the arithmetic: both blend shapes are one matrix product, joints come from a regressor already
+multiplied into the shape directions, and the five fingers move together, one level of the tree at a time.
+
+Letters: B batch, V vertices, S shape components, N pose components.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ops.checks import check_choice, check_same_device, check_shape
+from ops.hand_model.conventions import joint_convention
+from ops.hand_model.model import HandModel
+from ops.hand_model.skinning import SkinningConstants, blend_and_skin
+from ops.joints import CANONICAL_BONE, MODEL_TO_CANONICAL
+from ops.rotation import axis_angle_to_matrix
+
+PoseSpace = Literal["axis-angle", "pca", "matrix"]
+Backend = Literal["auto", "torch", "triton"]
+_FINGERS, _LEVELS = 5, 3  # model joints 1-15 are five chains of three, chain by chain
+
+
+class HandOutput(NamedTuple):
+    """Posed hands, metres, in the frame of `translation`."""
+
+    vertices: Tensor  # (B, V, 3)
+    joints: Tensor  # (B, 21, 3) canonical order, in the layer's convention
+    skeleton: Tensor  # (B, 16, 3) centres of rotation, model order
+    rotations: Tensor  # (B, 16, 3, 3) world rotation of every bone, model order
+
+
+class HandLayer(nn.Module):
+    """Differentiable hand of one model; constants are buffers, rebuilt from the model and never saved in checkpoints.
+
+    Args:
+        model: arrays of the hand; `model.mirrored()` gives the other side.
+        pose_space: "axis-angle" (B, 45), "pca" (B, N) coefficients of the first N pose components, 1 <= N <= 45, or
+            "matrix" (B, 15, 3, 3).
+        flat_hand_mean: a pose of zeros is the flat hand; False: it is the model's mean pose (as in smplx).
+        convention: name of the joint convention that `HandOutput.joints` follows.
+        backend: "torch" the readable reference; "triton" a fused CUDA kernel; "auto" what is fastest and sure.
+    """
+
+    def __init__(
+        self,
+        model: HandModel,
+        pose_space: PoseSpace = "axis-angle",
+        flat_hand_mean: bool = True,
+        convention: str = "open",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        check_choice("pose_space", pose_space, ("axis-angle", "pca", "matrix"))
+        check_choice("backend", backend, ("auto", "torch", "triton"))
+        if pose_space == "matrix" and not flat_hand_mean:
+            raise ValueError(
+                "flat_hand_mean: expected True with pose_space='matrix', got False; rotation matrices are absolute, "
+                "there is no mean to add: use 'axis-angle' or 'pca'"
+            )
+        self.model = model
+        self.pose_space = pose_space
+        self.flat_hand_mean = flat_hand_mean
+        self.convention = joint_convention(convention)
+        self.backend = backend
+        for name, array in self._constants().items():
+            dtype = torch.float32 if array.dtype.kind == "f" else torch.int64
+            self.register_buffer(name, torch.tensor(array, dtype=dtype), persistent=False)
+
+    def _constants(self) -> dict[str, np.ndarray]:
+        model = self.model
+        regress = model.joint_regressor
+        shapes = model.shapedirs.transpose(2, 1, 0)  # (S, 3, V)
+        directions = np.concatenate([shapes, model.posedirs.transpose(2, 1, 0)])  # (S + 135, 3, V)
+        mirror = np.array([1.0 if model.side == "right" else -1.0, 1.0, 1.0])
+        return {
+            "template": model.v_template.T.reshape(-1),  # (3 V,)
+            "directions": directions.reshape(len(directions), -1),  # (S + 135, 3 V)
+            "weights": model.weights.T,  # (16, V)
+            "joint_template": (regress @ model.v_template).reshape(-1),  # (16 * 3,)
+            "joint_directions": np.einsum("jv,vcs->sjc", regress, model.shapedirs).reshape(len(shapes), -1),
+            "pose_mean": model.pose_mean,  # (45,)
+            "pose_components": model.pose_components,  # (45, 45)
+            "joint_offsets": self.convention.offsets * mirror,  # (21, 3)
+            "faces": model.faces,  # (F, 3)
+            "tips": model.tip_vertices,  # (5,)
+            "canonical": np.array(MODEL_TO_CANONICAL),  # (21,)
+            "carrier": np.array(CANONICAL_BONE),  # (21,)
+        }
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HandLayer":
+        """Move or cast; a cast starts again from the model's float64 arrays, so that `.double()` is exact."""
+        before = self.template.dtype
+        super()._apply(fn, recurse)
+        if self.template.dtype != before:
+            for name, array in self._constants().items():
+                buffer = getattr(self, name)
+                setattr(self, name, torch.tensor(array, dtype=buffer.dtype, device=buffer.device))
+        return self
+
+    def forward(
+        self, pose: Tensor, shape: Tensor, global_rotation: Tensor | None = None, translation: Tensor | None = None
+    ) -> HandOutput:
+        """Pose the hand. All inputs get gradients.
+
+        Args:
+            pose: (B, 45), (B, N) or (B, 15, 3, 3), see the class; radians.
+            shape: (B, S).
+            global_rotation: (B, 3) axis-angle or (B, 3, 3), about joint 0; None: the identity.
+            translation: (B, 3) metres, added last; None: none.
+
+        Returns:
+            Vertices, joints, skeleton and bone rotations.
+        """
+        if not torch.compiler.is_compiling():  # shapes are static there: the first eager call has seen them
+            self._check(pose, shape, global_rotation, translation)
+        # half precision moves vertices by tenths of a millimetre
+        with torch.autocast(pose.device.type, enabled=False):
+            local = self._local_rotations(pose)
+            root = self._root_rotation(global_rotation, local)
+            rest_joints = torch.addmm(self.joint_template, shape, self.joint_directions).view(-1, 16, 3)
+            rotations, skeleton = _chain(root, local, rest_joints)
+            transforms = _bone_transforms(rotations, skeleton, rest_joints)
+            features = torch.cat([shape, (local - torch.eye(3, dtype=local.dtype, device=local.device)).flatten(1)], 1)
+            vertices, tips = blend_and_skin(features, transforms, self._skinning_constants())
+            joints = self._joints(skeleton, tips, rotations)
+        if translation is not None:
+            offset = translation[:, None]
+            vertices, joints, skeleton = vertices + offset, joints + offset, skeleton + offset
+        return HandOutput(vertices, joints, skeleton, rotations)
+
+    def _skinning_constants(self) -> SkinningConstants:
+        return SkinningConstants(self.template, self.directions, self.weights, self.tips)
+
+    def _local_rotations(self, pose: Tensor) -> Tensor:
+        """(B, 15, 3, 3) rotation of joints 1-15 relative to their parents."""
+        if self.pose_space == "matrix":
+            return pose
+        if self.pose_space == "pca":
+            pose = pose @ self.pose_components[: pose.shape[1]]
+        if not self.flat_hand_mean:
+            pose = pose + self.pose_mean
+        return axis_angle_to_matrix(pose.view(-1, 15, 3))
+
+    def _root_rotation(self, global_rotation: Tensor | None, local: Tensor) -> Tensor:
+        if global_rotation is None:
+            return torch.eye(3, dtype=local.dtype, device=local.device).expand(local.shape[0], 3, 3)
+        return global_rotation if global_rotation.ndim == 3 else axis_angle_to_matrix(global_rotation)
+
+    def _joints(self, skeleton: Tensor, tips: Tensor, rotations: Tensor) -> Tensor:
+        """(B, 21, 3) canonical joints, moved by the convention's offsets."""
+        joints = torch.cat([skeleton, tips], 1).index_select(1, self.canonical)
+        if self.convention.offsets.any():
+            moved = rotations.index_select(1, self.carrier) @ self.joint_offsets[:, :, None]
+            joints = joints + moved.squeeze(-1)
+        return joints
+
+    def _check(self, pose: Tensor, shape: Tensor, global_rotation: Tensor | None, translation: Tensor | None) -> None:
+        """Raise unless the inputs have the shapes, the dtype and the device that the layer expects."""
+        given = {"pose": pose, "shape": shape, "global_rotation": global_rotation, "translation": translation}
+        expected = {"axis-angle": ("B", 45), "pca": ("B", "N"), "matrix": ("B", 15, 3, 3)}
+        check_shape("pose", pose, expected[self.pose_space])
+        if self.pose_space == "pca" and not 1 <= pose.shape[1] <= 45:
+            raise ValueError(f"pose: expected 1 to 45 pose components, got {pose.shape[1]}")
+        batch = pose.shape[0]
+        check_shape("shape", shape, (batch, self.joint_directions.shape[0]))
+        if global_rotation is not None:
+            check_shape("global_rotation", global_rotation, (batch, 3, 3)[: max(global_rotation.ndim, 2)])
+        if translation is not None:
+            check_shape("translation", translation, (batch, 3))
+        tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
+        for name, tensor in tensors.items():
+            if tensor.dtype != self.template.dtype:
+                raise TypeError(
+                    f"{name}: expected {self.template.dtype} like the layer, got {tensor.dtype}; convert the input, "
+                    "or the layer with .double() or .float()"
+                )
+        check_same_device(**tensors, layer=self.template)
+
+
+def mirror_pose(pose: Tensor) -> Tensor:
+    """The same pose of the other hand: (x, -y, -z) of every axis-angle in (..., 3 n)."""
+    signs = pose.new_tensor([1.0, -1.0, -1.0])
+    return (pose.unflatten(-1, (-1, 3)) * signs).flatten(-2)
+
+
+def _chain(root: Tensor, local: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward kinematics: (B, 3, 3), (B, 15, 3, 3), (B, 16, 3) to world rotations (B, 16, 3, 3), joints (B, 16, 3)."""
+    local = local.unflatten(1, (_FINGERS, _LEVELS))  # (B, 5, 3, 3, 3)
+    fingers = rest_joints[:, 1:].unflatten(1, (_FINGERS, _LEVELS))  # (B, 5, 3, 3)
+    rotation, joint, rest = root[:, None], rest_joints[:, :1], rest_joints[:, :1]
+    rotations, joints = [], []
+    for level in range(_LEVELS):
+        bone = fingers[:, :, level] - rest
+        joint = joint + (rotation @ bone[..., None]).squeeze(-1)  # (B, 5, 3)
+        rotation = rotation @ local[:, :, level]  # (B, 5, 3, 3)
+        rest = fingers[:, :, level]
+        rotations.append(rotation)
+        joints.append(joint)
+    world = torch.cat([root[:, None], torch.stack(rotations, 2).flatten(1, 2)], 1)
+    return world, torch.cat([rest_joints[:, :1], torch.stack(joints, 2).flatten(1, 2)], 1)
+
+
+def _bone_transforms(rotations: Tensor, skeleton: Tensor, rest_joints: Tensor) -> Tensor:
+    """(B, 12, 16) rows of [R | t] that take a rest point to its posed place, bone by bone."""
+    offsets = skeleton - (rotations @ rest_joints[..., None]).squeeze(-1)
+    return torch.cat([rotations, offsets[..., None]], -1).flatten(2).transpose(1, 2)
