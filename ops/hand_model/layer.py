@@ -17,14 +17,24 @@ from torch import Tensor, nn
 
 from ops.checks import check_choice, check_same_device, check_shape
 from ops.hand_model.conventions import joint_convention
+from ops.hand_model.kinematics import axis_angle_to_matrix_cpu, pose_bones, pose_bones_cpu
 from ops.hand_model.model import HandModel
-from ops.hand_model.skinning import SkinningConstants, blend_and_skin
+from ops.hand_model.skinning import SkinningConstants, blend_and_skin, blend_and_skin_cpu
 from ops.joints import CANONICAL_BONE, MODEL_TO_CANONICAL
 from ops.rotation import axis_angle_to_matrix
 
 PoseSpace = Literal["axis-angle", "pca", "matrix"]
 Backend = Literal["auto", "torch", "triton"]
-_FINGERS, _LEVELS = 5, 3  # model joints 1-15 are five chains of three, chain by chain
+
+
+class _Operations(NamedTuple):
+    axis_angle_to_matrix: Callable[[Tensor], Tensor]
+    pose_bones: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    blend_and_skin: Callable[[Tensor, Tensor, SkinningConstants], tuple[Tensor, Tensor]]
+
+
+_REFERENCE = _Operations(axis_angle_to_matrix, pose_bones, blend_and_skin)
+_FAST_CPU = _Operations(axis_angle_to_matrix_cpu, pose_bones_cpu, blend_and_skin_cpu)
 
 
 class HandOutput(NamedTuple):
@@ -71,7 +81,7 @@ class HandLayer(nn.Module):
         self.backend = backend
         for name, array in self._constants().items():
             dtype = torch.float32 if array.dtype.kind == "f" else torch.int64
-            self.register_buffer(name, torch.tensor(array, dtype=dtype), persistent=False)
+            self.register_buffer(name, torch.tensor(np.ascontiguousarray(array), dtype=dtype), persistent=False)
 
     def _constants(self) -> dict[str, np.ndarray]:
         model = self.model
@@ -82,12 +92,14 @@ class HandLayer(nn.Module):
         return {
             "template": model.v_template.T.reshape(-1),  # (3 V,)
             "directions": directions.reshape(len(directions), -1),  # (S + 135, 3 V)
+            "directions_t": directions.reshape(len(directions), -1).T,  # (3 V, S + 135)
             "weights": model.weights.T,  # (16, V)
             "joint_template": (regress @ model.v_template).reshape(-1),  # (16 * 3,)
             "joint_directions": np.einsum("jv,vcs->sjc", regress, model.shapedirs).reshape(len(shapes), -1),
             "pose_mean": model.pose_mean,  # (45,)
             "pose_components": model.pose_components,  # (45, 45)
             "joint_offsets": self.convention.offsets * mirror,  # (21, 3)
+            "identity": np.eye(3),
             "faces": model.faces,  # (F, 3)
             "tips": model.tip_vertices,  # (5,)
             "canonical": np.array(MODEL_TO_CANONICAL),  # (21,)
@@ -101,7 +113,7 @@ class HandLayer(nn.Module):
         if self.template.dtype != before:
             for name, array in self._constants().items():
                 buffer = getattr(self, name)
-                setattr(self, name, torch.tensor(array, dtype=buffer.dtype, device=buffer.device))
+                setattr(self, name, torch.tensor(np.ascontiguousarray(array), dtype=buffer.dtype, device=buffer.device))
         return self
 
     def forward(
@@ -120,38 +132,47 @@ class HandLayer(nn.Module):
         """
         if not torch.compiler.is_compiling():  # shapes are static there: the first eager call has seen them
             self._check(pose, shape, global_rotation, translation)
+        run = self._operations(pose.device)
         # half precision moves vertices by tenths of a millimetre
         with torch.autocast(pose.device.type, enabled=False):
-            local = self._local_rotations(pose)
-            root = self._root_rotation(global_rotation, local)
-            rest_joints = torch.addmm(self.joint_template, shape, self.joint_directions).view(-1, 16, 3)
-            rotations, skeleton = _chain(root, local, rest_joints)
-            transforms = _bone_transforms(rotations, skeleton, rest_joints)
-            features = torch.cat([shape, (local - torch.eye(3, dtype=local.dtype, device=local.device)).flatten(1)], 1)
-            vertices, tips = blend_and_skin(features, transforms, self._skinning_constants())
+            local = self._local_rotations(pose, global_rotation, run)  # (B, 16, 3, 3)
+            features = torch.cat([shape, (local[:, 1:] - self.identity).flatten(1)], 1)  # (B, S + 135)
+            rest_joints = torch.addmm(self.joint_template, shape, self.joint_directions).unflatten(1, (16, 3))
+            rotations, skeleton, transforms = run.pose_bones(local, rest_joints)
+            vertices, tips = run.blend_and_skin(features, transforms, self._skinning_constants())
             joints = self._joints(skeleton, tips, rotations)
         if translation is not None:
             offset = translation[:, None]
             vertices, joints, skeleton = vertices + offset, joints + offset, skeleton + offset
         return HandOutput(vertices, joints, skeleton, rotations)
 
-    def _skinning_constants(self) -> SkinningConstants:
-        return SkinningConstants(self.template, self.directions, self.weights, self.tips)
+    def _operations(self, device: torch.device) -> _Operations:
+        """The three steps as the backend does them. Raises where a named backend cannot run."""
+        if self.backend == "triton":
+            from ops.hand_model.triton_skinning import blend_and_skin_triton
 
-    def _local_rotations(self, pose: Tensor) -> Tensor:
-        """(B, 15, 3, 3) rotation of joints 1-15 relative to their parents."""
-        if self.pose_space == "matrix":
-            return pose
+            return _Operations(axis_angle_to_matrix, pose_bones, blend_and_skin_triton)
+        # compilers and exporters fuse and differentiate the plain formulation themselves
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        return _REFERENCE if self.backend == "torch" or device.type != "cpu" or traced else _FAST_CPU
+
+    def _skinning_constants(self) -> SkinningConstants:
+        return SkinningConstants(self.template, self.directions, self.directions_t, self.weights, self.tips)
+
+    def _local_rotations(self, pose: Tensor, global_rotation: Tensor | None, run: _Operations) -> Tensor:
+        """(B, 16, 3, 3) rotation of every joint relative to its parent."""
         if self.pose_space == "pca":
             pose = pose @ self.pose_components[: pose.shape[1]]
         if not self.flat_hand_mean:
             pose = pose + self.pose_mean
-        return axis_angle_to_matrix(pose.view(-1, 15, 3))
-
-    def _root_rotation(self, global_rotation: Tensor | None, local: Tensor) -> Tensor:
         if global_rotation is None:
-            return torch.eye(3, dtype=local.dtype, device=local.device).expand(local.shape[0], 3, 3)
-        return global_rotation if global_rotation.ndim == 3 else axis_angle_to_matrix(global_rotation)
+            global_rotation = self.identity.expand(pose.shape[0], 3, 3)
+        if self.pose_space == "matrix" or global_rotation.ndim == 3:
+            matrices = pose if self.pose_space == "matrix" else run.axis_angle_to_matrix(pose.unflatten(1, (15, 3)))
+            if global_rotation.ndim == 2:
+                global_rotation = run.axis_angle_to_matrix(global_rotation)
+            return torch.cat([global_rotation[:, None], matrices], 1)
+        return run.axis_angle_to_matrix(torch.cat([global_rotation, pose], 1).unflatten(1, (16, 3)))
 
     def _joints(self, skeleton: Tensor, tips: Tensor, rotations: Tensor) -> Tensor:
         """(B, 21, 3) canonical joints, moved by the convention's offsets."""
@@ -188,26 +209,3 @@ def mirror_pose(pose: Tensor) -> Tensor:
     """The same pose of the other hand: (x, -y, -z) of every axis-angle in (..., 3 n)."""
     signs = pose.new_tensor([1.0, -1.0, -1.0])
     return (pose.unflatten(-1, (-1, 3)) * signs).flatten(-2)
-
-
-def _chain(root: Tensor, local: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward kinematics: (B, 3, 3), (B, 15, 3, 3), (B, 16, 3) to world rotations (B, 16, 3, 3), joints (B, 16, 3)."""
-    local = local.unflatten(1, (_FINGERS, _LEVELS))  # (B, 5, 3, 3, 3)
-    fingers = rest_joints[:, 1:].unflatten(1, (_FINGERS, _LEVELS))  # (B, 5, 3, 3)
-    rotation, joint, rest = root[:, None], rest_joints[:, :1], rest_joints[:, :1]
-    rotations, joints = [], []
-    for level in range(_LEVELS):
-        bone = fingers[:, :, level] - rest
-        joint = joint + (rotation @ bone[..., None]).squeeze(-1)  # (B, 5, 3)
-        rotation = rotation @ local[:, :, level]  # (B, 5, 3, 3)
-        rest = fingers[:, :, level]
-        rotations.append(rotation)
-        joints.append(joint)
-    world = torch.cat([root[:, None], torch.stack(rotations, 2).flatten(1, 2)], 1)
-    return world, torch.cat([rest_joints[:, :1], torch.stack(joints, 2).flatten(1, 2)], 1)
-
-
-def _bone_transforms(rotations: Tensor, skeleton: Tensor, rest_joints: Tensor) -> Tensor:
-    """(B, 12, 16) rows of [R | t] that take a rest point to its posed place, bone by bone."""
-    offsets = skeleton - (rotations @ rest_joints[..., None]).squeeze(-1)
-    return torch.cat([rotations, offsets[..., None]], -1).flatten(2).transpose(1, 2)
