@@ -1,0 +1,80 @@
+"""What the renderer derives from the faces alone, kept per face tensor; sizes and constants that all backends share."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ops.checks import check_shape
+
+NEAR = 0.01  # metres; nothing of interest is nearer to a camera than 1 cm
+
+
+class Topology(NamedTuple):
+    """Faces (F, 3) and edges (E, 4), int32, contiguous, on one device."""
+
+    faces: Tensor
+    edges: Tensor  # (E, 4): end a, end b, the vertex opposite in one face, in the other (-1: there is none)
+    vertices: int  # smallest number of vertices that the faces can index
+
+
+_known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def topology_of(faces: Tensor, vertices: int) -> Topology:
+    """Topology of `faces` (F, 3), integer, whose indices must lie in 0..vertices-1.
+
+    Computed once per tensor (and again after it was changed in place): keep one face tensor and pass it each time.
+    """
+    version, topology = _known.get(faces, (None, None)) if isinstance(faces, Tensor) else (None, None)
+    if version != getattr(faces, "_version", 0):
+        topology = _build(faces)
+        _known[faces] = (faces._version, topology)
+    if topology.vertices > vertices:
+        raise ValueError(
+            f"faces: expected indices in 0..{vertices - 1} for {vertices} vertices, got {topology.vertices - 1}; "
+            "are these the faces of this mesh?"
+        )
+    return topology
+
+
+def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of a picture given as its side or as (H, W); raises unless both are positive integers."""
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+        raise ValueError(f"size: expected a positive integer or (height, width), got {size!r}")
+    return pair
+
+
+def _build(faces: Tensor) -> Topology:
+    check_shape("faces", faces, ("F", 3))
+    if faces.is_floating_point() or faces.dtype == torch.bool:
+        raise TypeError(f"faces: expected integers, got {faces.dtype}; convert with .long()")
+    array = faces.detach().cpu().numpy()
+    if array.size and array.min() < 0:
+        raise ValueError(f"faces: expected indices from 0 on, got {array.min()}")
+    tables = [
+        torch.from_numpy(np.ascontiguousarray(t, dtype=np.int32)).to(faces.device) for t in (array, _edges(array))
+    ]
+    return Topology(*tables, vertices=int(array.max()) + 1 if array.size else 0)
+
+
+def _edges(faces: np.ndarray) -> np.ndarray:
+    """(E, 4) edges with the vertices opposite.
+
+    An edge of more than two faces gets a row per face, each a rim: whichever of them bounds the outline is then found.
+    """
+    sides = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)  # (3F, 2)
+    opposite = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
+    order = np.lexsort((sides[:, 1], sides[:, 0]))
+    sides, opposite = sides[order], opposite[order]
+    new = np.ones(len(sides), dtype=bool)
+    new[1:] = (sides[1:] != sides[:-1]).any(axis=1)
+    counts = np.diff(np.append(np.flatnonzero(new), len(sides)))
+    count_of_side = np.repeat(counts, counts)
+    pair = new & (count_of_side == 2)
+    rows = new & pair | (count_of_side != 2)
+    partner = np.where(pair, np.roll(opposite, -1), -1)
+    return np.column_stack([sides, opposite, partner])[rows]
