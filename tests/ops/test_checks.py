@@ -32,12 +32,12 @@ def test_floating_device_and_choice():
 
 
 def test_missing_package_names_who_needs_it_and_the_remedy():
-    with pytest.raises(ImportError, match="backend 'x' needs the package 'no_such_package'.*pip install it"):
+    with pytest.raises(ImportError, match=r"backend 'x' needs the package 'no_such_package'.*pip install it"):
         checks.require_module("no_such_package", "backend 'x'", "pip install it")
 
 
 def test_two_faiss_wheels_are_refused_by_name():
     checks.refuse_two_faiss(["faiss-cpu", "numpy"])
     checks.refuse_two_faiss()  # this environment holds one at most
-    with pytest.raises(RuntimeError, match="faiss-cpu and faiss-gpu-cu12.*uninstall"):
+    with pytest.raises(RuntimeError, match=r"faiss-cpu and faiss-gpu-cu12.*uninstall"):
         checks.refuse_two_faiss(["faiss_gpu_cu12", "Faiss-CPU"])
