@@ -36,3 +36,24 @@ edges (E, 4) as int32 on the vertices' device (topology.py); all pictures have s
 
 `reference.py` is the plain torch twin of all four and says what they mean; `cpu.py` is numba, parallel over the batch.
 """
+
+from ops.render.api import FOLD_TOLERANCE, Fragments, rasterize, render
+from ops.render.labels import Texture, face_parts, render_labels, render_labels_rgb
+from ops.render.shading import Light, Surface, vertex_light, vertex_normals
+from ops.render.topology import NEAR
+
+__all__ = [
+    "FOLD_TOLERANCE",
+    "NEAR",
+    "Fragments",
+    "Light",
+    "Surface",
+    "Texture",
+    "face_parts",
+    "rasterize",
+    "render",
+    "render_labels",
+    "render_labels_rgb",
+    "vertex_light",
+    "vertex_normals",
+]

@@ -89,7 +89,9 @@ def _scan(screen: Array, faces: Array, nearest: Array, ids: Array) -> None:
             first, stop = _span(float(y), rows[1], long, upper, lower, width)
             base = plane[0] + plane[2] * y
             for x in range(first, stop):
-                value = np.float32(min(max(base + plane[1] * x, least), most))
+                value = base + plane[1] * x
+                value = value if value > least else least  # also for a NaN: a triangle without area
+                value = np.float32(value if value < most else most)
                 if value > nearest[y, x]:
                     nearest[y, x] = value
                     ids[y, x] = f

@@ -10,6 +10,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ops.checks import check_shape
 
 NEAR = 0.01  # metres; nothing of interest is nearer to a camera than 1 cm
+# pixels²; on a triangle whose doubled area is less, all corners count alike and none is moved by a gradient
+SLIVER = 1e-4
 
 
 class Topology(NamedTuple):

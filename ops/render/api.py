@@ -1,0 +1,203 @@
+"""The public functions of the renderer: check, project, dispatch to a backend, shade."""
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ops.camera import Camera, PinholeCamera, WeakPerspectiveCamera
+from ops.checks import check_choice, check_finite, check_floating, check_same_device, check_shape
+from ops.render.shading import Light, Surface, shade, surface_normals
+from ops.render.topology import NEAR, Topology, check_size, topology_of
+
+Backend = Literal["auto", "cpu", "torch", "nvdiffrast"]
+BACKENDS = {"cpu": "ops.render.cpu", "torch": "ops.render.reference", "nvdiffrast": "ops.render.nvdiffrast_backend"}
+OUTPUTS = ("silhouette", "depth", "parts", "normals", "rgb")
+# metres between the edge of a fold and the surface that the pixel beside it shows. A finger of 8 mm radius drops 5 to
+# 8 mm within a pixel of its rim at 128 to 48 px; `benchmarks/render.py` measures the gradient over a range of values.
+FOLD_TOLERANCE = 0.02
+# pixels; keeps float32 finite for vertices far off the picture
+_FARTHEST = 1e7
+
+
+class Fragments(NamedTuple):
+    """What each pixel of a (B, H, W) picture shows."""
+
+    triangle_ids: Tensor  # (B, H, W) int32, row of faces, -1 none
+    barycentrics: Tensor  # (B, H, W, 3) perspective-correct, 0 where nothing is
+    depth: Tensor  # (B, H, W) metres, 0 where nothing is
+
+
+class _Scene(NamedTuple):
+    pixels: Tensor  # (B, V, 2)
+    z: Tensor  # (B, V) metres
+    topology: Topology
+    size: tuple[int, int]
+    near: float  # metres, -inf under weak perspective
+    perspective: bool
+
+
+def rasterize(
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    size: int | tuple[int, int],
+    near: float = NEAR,
+    backend: Backend = "auto",
+) -> Fragments:
+    """The triangle that each pixel shows, where on it, and how far.
+
+    Gradients of barycentrics and depth flow to vertices and camera, for the triangle seen; none from its edges.
+
+    Args:
+        vertices: (B, V, 3) metres, camera frame.
+        faces: (F, 3) integer; keep one tensor and pass it each time (`topology_of`).
+        camera: of all B pictures (K (3, 3)) or one each.
+        size: side of the square picture, or (H, W), pixels.
+        near: metres; under a pinhole camera faces with a vertex nearer than this are left out.
+        backend: "cpu" (numba, float32), "torch" (plain, any device and dtype), "nvdiffrast" (CUDA), or "auto":
+            by device and dtype.
+    """
+    module = _load_backend(backend, vertices)
+    scene = _scene(vertices, faces, camera, size, near)
+    return _fragments(module, scene)
+
+
+def render(
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    size: int | tuple[int, int],
+    outputs: Sequence[str] = ("silhouette",),
+    *,
+    part_of_face: Tensor | None = None,
+    surface: Surface | None = None,
+    light: Light | None = None,
+    background: Tensor | None = None,
+    antialias: bool = True,
+    fold_tolerance: float = FOLD_TOLERANCE,
+    near: float = NEAR,
+    backend: Backend = "auto",
+) -> dict[str, Tensor]:
+    """Pictures of a batch of meshes.
+
+    Args:
+        vertices, faces, camera, size, near, backend: as in `rasterize`.
+        outputs: which pictures, of `OUTPUTS`.
+        part_of_face: (F,) uint8 labels, for "parts" (`labels.face_parts`).
+        surface: colours for "rgb".
+        light: for "rgb"; None is the surface's own colour everywhere.
+        background: (B, 3, H, W) or (3,), behind "rgb"; None is black.
+        antialias: blend "rgb" along outlines and folds; that is where its gradient towards the outline comes from.
+        fold_tolerance: metres, see `ops.render`; only "rgb" depends on it.
+
+    Returns:
+        - silhouette (B, 1, H, W) coverage in [0, 1]: gradient at the outline, everywhere else 0.
+        - depth (B, 1, H, W) metres, 0 where nothing is: gradient of the surface seen, none at edges.
+        - parts (B, H, W) uint8, 0 where nothing is: no gradient.
+        - normals (B, 3, H, W) unit, camera frame, outwards, 0 where nothing is: gradient of the surface seen.
+        - rgb (B, 3, H, W) in [0, 1]: gradient of the surface and, antialiased, of outlines and folds.
+    """
+    module = _load_backend(backend, vertices)
+    for name in outputs:
+        check_choice("outputs", name, OUTPUTS)
+    scene = _scene(vertices, faces, camera, size, near)
+    pictures = {}
+    if "silhouette" in outputs:
+        pictures["silhouette"] = module.silhouette(scene.pixels, scene.z, scene.topology, scene.size, scene.near)
+    if set(outputs) <= {"silhouette"}:
+        return pictures
+    fragments = _fragments(module, scene)
+    ids, indices = fragments.triangle_ids, scene.topology.faces
+    if "depth" in outputs:
+        pictures["depth"] = fragments.depth[:, None]
+    if "parts" in outputs:
+        pictures["parts"] = _parts(ids, part_of_face, faces)
+    if "normals" in outputs:
+        pictures["normals"] = surface_normals(vertices, indices, ids, fragments.barycentrics)
+    if "rgb" in outputs:
+        rgb = shade(vertices, indices, ids, fragments.barycentrics, surface, light, background)
+        if antialias:
+            rgb = module.antialias(
+                rgb, ids, fragments.depth, scene.pixels, scene.z, scene.topology, scene.near, scene.perspective,
+                fold_tolerance,
+            )  # fmt: skip
+        pictures["rgb"] = rgb.clamp(0, 1)
+    return pictures
+
+
+def _fragments(module: ModuleType, scene: _Scene) -> Fragments:
+    pixels, z, topology, size, near, perspective = scene
+    ids = module.rasterize_ids(pixels.detach(), z.detach(), topology, size, near, perspective)
+    return Fragments(ids, *module.interpolate(pixels, z, topology, ids, perspective))
+
+
+def _parts(ids: Tensor, part_of_face: Tensor | None, faces: Tensor) -> Tensor:
+    if part_of_face is None:
+        raise ValueError("part_of_face: expected the label of each face for the output 'parts', got None")
+    check_shape("part_of_face", part_of_face, (len(faces),))
+    labels = torch.cat([part_of_face.to(ids.device, torch.uint8), ids.new_zeros(1, dtype=torch.uint8)])
+    return labels[ids.long()]  # -1 picks the last: background
+
+
+def _scene(vertices: Tensor, faces: Tensor, camera: Camera, size: int | tuple[int, int], near: float) -> _Scene:
+    check_shape("vertices", vertices, ("B", "V", 3))
+    check_floating("vertices", vertices)
+    check_finite("vertices", vertices)
+    _check_camera(camera, vertices)
+    check_same_device(vertices=vertices, faces=faces)
+    size, topology = check_size(size), topology_of(faces, vertices.shape[1])
+    z = vertices[..., 2]
+    if isinstance(camera, WeakPerspectiveCamera):
+        return _Scene(camera.project(vertices), z, topology, size, -math.inf, False)
+    if not near > 0:
+        raise ValueError(f"near: expected a positive distance in metres, got {near}")
+    # vertices that are culled anyway must not divide by zero: neither here nor in the gradient
+    in_front = torch.cat([vertices[..., :2], z[..., None].clamp(min=near)], -1)
+    return _Scene(camera.project(in_front).clamp(-_FARTHEST, _FARTHEST), z, topology, size, near, True)
+
+
+def _check_camera(camera: Camera, vertices: Tensor) -> None:
+    if isinstance(camera, PinholeCamera):
+        tensors = {"camera.K": (camera.K, (3, 3))}
+    elif isinstance(camera, WeakPerspectiveCamera):
+        tensors = {"camera.scale": (camera.scale, ()), "camera.centre": (camera.centre, (2,))}
+    else:
+        raise TypeError(f"camera: expected a PinholeCamera or WeakPerspectiveCamera, got {type(camera).__name__}")
+    for name, (tensor, shape) in tensors.items():
+        check_same_device(vertices=vertices, **{name: tensor})
+        if tensor.dtype != vertices.dtype:
+            raise TypeError(f"{name}: expected the vertices' dtype {vertices.dtype}, got {tensor.dtype}")
+        if not (tensor.ndim == len(shape) and name == "camera.K"):
+            check_shape(name, tensor, (len(vertices), *shape))
+        check_finite(name, tensor)
+    if isinstance(camera, WeakPerspectiveCamera) and not bool((camera.scale > 0).all()):
+        raise ValueError(f"camera.scale: expected positive pixels per metre, got {camera.scale.min().item():g}")
+
+
+def _load_backend(backend: str, vertices: Tensor) -> ModuleType:
+    check_choice("backend", backend, ("auto", *BACKENDS))
+    if not isinstance(vertices, Tensor):
+        raise TypeError(f"vertices: expected a torch.Tensor of shape (B, V, 3), got {type(vertices).__name__}")
+    if backend == "auto":
+        backend = _choose(vertices)
+    on_cpu, single = vertices.device.type == "cpu", vertices.dtype == torch.float32
+    if backend == "cpu" and not (on_cpu and single):
+        raise TypeError(
+            f"backend 'cpu': expected float32 vertices on the CPU, got {vertices.dtype} on {vertices.device}; "
+            "use backend='torch', or convert with .float().cpu()"
+        )
+    return importlib.import_module(BACKENDS[backend])
+
+
+def _choose(vertices: Tensor) -> str:
+    if vertices.dtype != torch.float32:
+        return "torch"
+    if vertices.device.type == "cuda" and importlib.util.find_spec("nvdiffrast"):
+        return "nvdiffrast"
+    return "cpu" if vertices.device.type == "cpu" else "torch"
