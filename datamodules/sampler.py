@@ -1,0 +1,96 @@
+"""The order of samples: shared out among ranks, continued in mid-epoch, the same for any number of workers."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+
+class BatchKey(NamedTuple):
+    """What a batch is made from."""
+
+    epoch: int
+    indices: np.ndarray  # (B,) int64, within the epoch
+
+
+class EpochSampler(DistributedSampler):
+    """Batches of one rank: all ranks together walk the epoch in one order, a global batch at a time.
+
+    Global batch k holds the `ranks * batch_size` indices from k times that on, and rank r takes every `ranks`-th of
+    them from the r-th on: what one rank alone would see in a batch, R ranks see together. In the last, shorter batch
+    shares differ by at most one; when training, a rest smaller than the number of ranks is dropped, since a rank
+    without a batch would leave the others waiting.
+
+    A DistributedSampler by class, so that Lightning takes it as it is and tells it the epoch; it draws nothing.
+    """
+
+    def __init__(self, size: int, batch_size: int, rank: int = 0, ranks: int = 1, training: bool = True) -> None:
+        for name, value in (("size", size), ("batch_size", batch_size), ("ranks", ranks)):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        super().__init__(range(size), num_replicas=ranks, rank=rank, shuffle=False)
+        self.size, self.batch_size = size, batch_size
+        self.training = training
+        self.start = 0  # batches of the epoch that are done already
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.size, self.num_replicas * self.batch_size)
+        least = self.num_replicas if self.training else self.rank + 1
+        return whole + (rest >= least)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        start, self.start = self.start, 0
+        together = self.num_replicas * self.batch_size
+        for batch in range(start, len(self)):
+            end = min((batch + 1) * together, self.size)
+            yield BatchKey(self.epoch, np.arange(batch * together + self.rank, end, self.num_replicas))
+
+
+class ResumableLoader(DataLoader):
+    """A DataLoader over `EpochSampler` whose place in the epoch is state; Lightning saves and restores it by itself.
+
+    Args:
+        dataset: takes a `BatchKey` and gives a batch.
+        sampler: the order.
+        batches_done: how many batches of the epoch were trained on. Without it, how many were handed out counts; the
+            two differ when a signal saves a checkpoint in the middle of a step.
+        num_workers: processes that make batches; 0 makes them in this one.
+        settings: of torch.utils.data.DataLoader.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sampler: EpochSampler,
+        batches_done: Callable[[], int] | None = None,
+        num_workers: int = 0,
+        **settings: object,
+    ) -> None:
+        super().__init__(
+            dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is, num_workers=num_workers, **settings
+        )
+        self.batches_done = batches_done
+        self._handed_out = 0
+
+    def __iter__(self) -> Iterator:
+        self._handed_out = self.sampler.start
+        for batch in super().__iter__():
+            self._handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of its batches that are done."""
+        done = self._handed_out if self.batches_done is None else self.batches_done()
+        return {"epoch": self.sampler.epoch, "batches": done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after the batches of `state`; a finished epoch continues with the next."""
+        over = state["batches"] >= len(self.sampler)
+        self.sampler.set_epoch(state["epoch"] + over)
+        self.sampler.start = 0 if over else state["batches"]
+
+
+def _as_it_is(batch: object) -> object:
+    return batch
