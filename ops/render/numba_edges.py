@@ -110,7 +110,7 @@ def crossing_kernel(
 
 @njit(**_OPTIONS)
 def blend_mask_kernel(crossings: Array, places: Array, mask: Array) -> None:
-    """Turns the hard mask (B, H * W) into coverage, in place, and marks as dead the crossings that the clamp cuts off."""
+    """Turns the hard mask (B, H * W) into coverage, in place; marks as dead the crossings that the clamp cuts off."""
     for n in range(len(crossings)):
         s = places[n, 0]
         mask[crossings[n, 0], crossings[n, 3 if s < 0.5 else 4]] += s - 0.5
