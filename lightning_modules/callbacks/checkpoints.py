@@ -1,0 +1,57 @@
+"""Checkpoints: best and last, and what a reader must know to build the model again."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+FACTS = "handful"
+
+
+def run_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
+    """`checkpoints/best.ckpt` (smallest `monitor`) and `checkpoints/last.ckpt`, after every validation."""
+    return ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        save_last=True,
+        enable_version_counter=False,  # one best, always under one name
+        save_on_train_epoch_end=False,
+    )
+
+
+class ModelFacts(Callback):
+    """Writes class, arguments and hand model of the module into its checkpoints; refuses another hand model's.
+
+    Args:
+        model_config: `class_path` and `init_args` as the configuration gave them.
+    """
+
+    def __init__(self, model_config: dict[str, Any]) -> None:
+        self.model_config = model_config
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the facts: strings, numbers and lists only, so that weights_only=True loads them."""
+        checkpoint[FACTS] = {
+            "class_path": self.model_config["class_path"],
+            "init_args": self.model_config.get("init_args") or {},
+            "hand_model": pl_module.hand_model_id,
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Raise if the checkpoint belongs to another hand model."""
+        check_facts(checkpoint, trainer.ckpt_path or "checkpoint", pl_module.hand_model_id)
+
+
+def check_facts(checkpoint: dict[str, Any], path: str | Path, hand_model: str | None = None) -> dict[str, Any]:
+    """The facts of `checkpoint`; raise if it is foreign or made with another hand model than `hand_model`."""
+    facts = checkpoint.get(FACTS)
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path}: not a checkpoint of this project (it lacks '{FACTS}'); name one that train.py wrote")
+    if hand_model is not None and facts["hand_model"] != hand_model:
+        raise ValueError(
+            f"{path}: made with hand model '{facts['hand_model']}', here it is '{hand_model}'; "
+            "use the same hand model or train again"
+        )
+    return facts

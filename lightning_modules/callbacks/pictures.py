@@ -1,0 +1,84 @@
+"""Pictures of validation samples during training: depth with true and predicted joints."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from datamodules.batch import HandBatch
+from lightning_modules.drawing import (
+    PREDICTED_COLOUR,
+    TRUE_COLOUR,
+    Picture,
+    caption,
+    draw_skeleton,
+    enlarge,
+    shade_depth,
+    tile,
+)
+from lightning_modules.prediction import HandPrediction
+
+COLUMNS, FACTOR = 4, 2
+
+
+class ValidationPictures(Callback):
+    """After each validation writes `step_<n>.png`: the first samples of the first batch, the same ones every time.
+
+    Args:
+        folder: where the pictures go.
+        samples: how many samples of the batch are drawn.
+    """
+
+    def __init__(self, folder: Path, samples: int = 8) -> None:
+        if samples < 1:
+            raise ValueError(f"samples: expected at least 1, got {samples}; use --picture_samples=0 for no pictures")
+        self.folder = Path(folder)
+        self.samples = samples
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: HandBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first batch of rank 0."""
+        if batch_idx or dataloader_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        with torch.no_grad():  # the prediction may differentiate inside; here nothing is learnt
+            prediction = pl_module.predict_step(batch, 0)
+        sheet = draw_samples(batch, prediction, self.samples)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(self.folder / f"step_{trainer.global_step:07d}.png"), sheet)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("val/samples", [sheet[..., ::-1]], step=None)
+
+
+def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> Picture:
+    """A sheet of the first `samples` of `batch`: truth green, prediction orange."""
+    cells = []
+    predicted = _joints_in_picture(batch, prediction)
+    for i in range(min(samples, len(predicted))):
+        depth = batch["depth"][i, 0].float().cpu().numpy()
+        centre, half = float(batch["cube_centre"][i, 2]), float(batch["cube_side"][i]) / 2
+        cell = enlarge(shade_depth(depth, centre - half, centre + half), FACTOR)
+        if bool(batch["has_2d"][i]):
+            draw_skeleton(cell, batch["joints_2d"][i].float().cpu().numpy(), TRUE_COLOUR, FACTOR)
+        draw_skeleton(cell, predicted[i], PREDICTED_COLOUR, FACTOR)
+        caption(cell, batch["domain"][i])
+        cells.append(cell)
+    return tile(cells, COLUMNS)
+
+
+def _joints_in_picture(batch: HandBatch, prediction: HandPrediction) -> np.ndarray:
+    """(B, 21, 2) pixels: predictions show the hand as it is, pictures of left hands in a batch are mirrored."""
+    joints = prediction.joints_2d.float().cpu().numpy().copy()
+    mirrored = batch["mirrored"].cpu().numpy()
+    joints[mirrored, :, 0] = batch["depth"].shape[-1] - 1 - joints[mirrored, :, 0]
+    return joints

@@ -1,0 +1,73 @@
+"""Loggers of a run folder: metrics.csv that a requeue continues, and W&B that needs neither network nor account."""
+
+import csv
+import os
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+WANDB_PROJECT = "handful"
+
+
+class _ContinuedWriter(ExperimentWriter):
+    """Writes metrics.csv after the rows that are there; Lightning's own deletes them."""
+
+    def _check_log_dir_exists(self) -> None:
+        if os.path.isfile(self.metrics_file_path):
+            with open(self.metrics_file_path, newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def log_hparams(self, params: dict[str, object]) -> None:
+        """Nothing: config.yaml says them."""
+
+
+class RunCSVLogger(CSVLogger):
+    """`<run folder>/metrics.csv`; a requeued run appends, so steps after its last checkpoint stand there twice."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=folder, name="", version="")
+
+    @property
+    def experiment(self) -> ExperimentWriter:
+        """The writer, made at first use on rank 0."""
+        if rank_zero_only.rank == 0 and self._experiment is None:
+            Path(self.save_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _ContinuedWriter(log_dir=self.log_dir)
+        return super().experiment
+
+
+def run_loggers(folder: Path, experiment: str) -> list[Logger]:
+    """metrics.csv always; W&B unless WANDB_MODE=disabled, offline where there is no account.
+
+    Args:
+        folder: the run folder; its name is also the W&B run's id, so that a requeue continues the same W&B run.
+        experiment: groups the runs of one experiment in W&B.
+    """
+    loggers: list[Logger] = [RunCSVLogger(folder)]
+    mode = os.environ.get("WANDB_MODE")
+    if mode == "disabled":
+        return loggers
+    import wandb  # a second of import that WANDB_MODE=disabled spares
+
+    offline = mode in ("offline", "dryrun") or (mode is None and not wandb.login(prompt=False, verify=False))
+    if offline:
+        rank_zero_info(
+            f"W&B: logging offline into {folder / 'wandb'}; send it with `wandb sync`, or `wandb login` beforehand"
+        )
+    # W&B falls back to a temporary folder where its own does not exist yet
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)
+    wandb_logger = WandbLogger(
+        project=os.environ.get("WANDB_PROJECT", WANDB_PROJECT),
+        name=f"{experiment}/{folder.name}",
+        group=experiment,
+        id=os.environ.get("WANDB_RUN_ID", folder.name),
+        save_dir=folder,
+        resume="allow",
+        offline=offline,
+        # Lightning's `offline` only sets the environment, which W&B has read by now
+        mode="offline" if offline else None,
+        settings=wandb.Settings(silent=offline),  # offline it has nothing to say that was not said above
+    )
+    return [*loggers, wandb_logger]

@@ -1,0 +1,145 @@
+"""LightningCLI with what every run here shares: the run folder, its callbacks and loggers, a test at the end."""
+
+import logging
+import os
+import sys
+from argparse import SUPPRESS
+from pathlib import Path
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lightning_modules.callbacks.checkpoints import ModelFacts, run_checkpoint
+from lightning_modules.callbacks.final_table import FinalTable
+from lightning_modules.callbacks.pictures import ValidationPictures
+from lightning_modules.callbacks.progress import run_progress
+from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
+from lightning_modules.preflight import experiment_name
+from lightning_modules.run_folder import RUN_ID, folder_of_checkpoint, newest_best, newest_resumable, settle_run_id
+from lightning_modules.run_options import CKPT_PATH_HELP, RUN_OPTIONS, SUBCOMMANDS, TRAINER_HELP
+
+# Lightning's group titles are first lines of docstrings; ours say what the group is.
+GROUP_TITLES = {
+    "Customize every aspect": "The trainer (the common ones of Lightning's options)",
+    "<class 'lightning": "The method (--model.help=<class path> lists its options)",
+    "A DataModule standardizes": "The data (--data.help=<class path> lists its options)",
+}
+
+# Lightning recommends services by its maker at every start.
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+    lambda record: "Tip: For" not in record.getMessage()
+)
+
+
+class HandParser(LightningArgumentParser):
+    """A parser whose --help is short: common Trainer options in a line each, rare ones left out."""
+
+    def format_help(self) -> str:
+        """The help text; options are only hidden while it is written (jsonargparse drops what is hidden for good)."""
+        spoken = [(action, action.help) for action in self._actions]  # argparse has no public way to its options
+        for action in self._actions:
+            group, _, name = action.dest.partition(".")
+            if group == "trainer" and name:
+                action.help = TRAINER_HELP.get(name, SUPPRESS)
+            elif action.dest == "ckpt_path":
+                action.help = CKPT_PATH_HELP
+        for group in self._action_groups:
+            known = [title for start, title in GROUP_TITLES.items() if str(group.title).startswith(start)]
+            group.title = known[0] if known else group.title
+        try:
+            return super().format_help()
+        finally:
+            for action, text in spoken:
+                action.help = text
+
+
+class HandCLI(LightningCLI):
+    """The command line of train.py; experiments are configuration files, methods and data are class paths in them."""
+
+    def __init__(self) -> None:
+        # ${data...} from the model's section: below a subcommand the parser must make such a path relative
+        set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        super().__init__(
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            # "omegaconf" without the plus resolves ${...} before overrides: dependants would keep the old value
+            parser_class=HandParser,
+            parser_kwargs={"parser_mode": "omegaconf+"},
+            save_config_kwargs={"overwrite": True},  # a requeued run writes the same file again
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Fit, validate and test; predict.py does the rest."""
+        # checkpoints hold tensors and plain types only, so weights_only needs no choice
+        return {name: LightningCLI.subcommands()[name] | {"weights_only", "verbose"} for name in SUBCOMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of a run."""
+        group = parser.add_argument_group("The run")
+        for name, option in RUN_OPTIONS.items():
+            group.add_argument(f"--{name}", type=option.type, default=option.default, help=option.help)
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run folder, and the checkpoint to go on from."""
+        try:
+            self._settle_run()
+        except (ValueError, FileNotFoundError) as error:
+            self.parser.error(str(error))
+
+    def _settle_run(self) -> None:
+        config = self.config[self.subcommand]
+        self.experiment = config.experiment or experiment_name(sys.argv[1:])
+        if self.subcommand == "fit":
+            launched = RUN_ID in os.environ
+            if config.ckpt_path == "last" and not launched:
+                raise ValueError(f"ckpt_path 'last' is the newest of one run: set {RUN_ID}=<run id>, or name the file")
+            self.folder = Path(config.runs, self.experiment, settle_run_id())
+            if launched and config.ckpt_path is None and (found := newest_resumable(self.folder)):
+                config.ckpt_path = str(found)
+        else:
+            config.ckpt_path = str(config.ckpt_path or newest_best(config.runs, self.experiment))
+            print(f"{self.subcommand}: checkpoint {config.ckpt_path}")
+            run = folder_of_checkpoint(config.ckpt_path) or Path(config.runs, self.experiment, "foreign")
+            self.folder = run / self.subcommand
+
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
+        """The configuration's Trainer in the run folder, with our callbacks and loggers."""
+        config = self.config[self.subcommand]
+        kwargs["default_root_dir"] = str(self.folder)
+        if config.trainer.logger in (None, True):
+            fitting = self.subcommand == "fit"
+            kwargs["logger"] = run_loggers(self.folder, self.experiment) if fitting else [RunCSVLogger(self.folder)]
+        if config.trainer.enable_progress_bar is None:
+            kwargs["enable_progress_bar"] = sys.stdout.isatty()
+        self.trainer_defaults["callbacks"] = self.run_callbacks()
+        return super().instantiate_trainer(**kwargs)
+
+    def run_callbacks(self) -> list[Callback]:
+        """What every run carries besides the callbacks of its configuration."""
+        config = self.config[self.subcommand]
+        self._dump_config()
+        callbacks = [FinalTable(), ModelFacts(self.config_dump["model"])]
+        if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
+            callbacks.append(run_checkpoint(self.folder, config.monitor))
+        if config.trainer.enable_progress_bar is not False:
+            callbacks.append(run_progress())
+        if self.subcommand == "fit" and config.picture_samples > 0:
+            callbacks.append(ValidationPictures(self.folder / "pictures", config.picture_samples))
+        return callbacks
+
+    def test(self, **kwargs: object) -> None:
+        """Test; the final table says what Lightning's own would."""
+        self.trainer.test(verbose=False, **kwargs)
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint; the final table is drawn from it."""
+        if self.config.fit.test_after_fit and not self.trainer.fast_dev_run and not self.trainer.interrupted:
+            best = "best" if self.trainer.checkpoint_callback else None
+            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best)

@@ -1,0 +1,62 @@
+"""Drawing hands on depth pictures, shared by validation pictures and predict's overlay. Colours are BGR (OpenCV)."""
+
+import cv2
+import numpy as np
+
+from ops.joints import BONES
+
+Picture = np.ndarray  # (H, W, 3) uint8, BGR
+
+TRUE_COLOUR, PREDICTED_COLOUR = (90, 220, 90), (60, 130, 255)
+# thumb, index, middle, ring, little; the wrist is white
+FINGER_COLOURS = ((66, 105, 244), (76, 187, 252), (94, 201, 98), (215, 160, 64), (199, 98, 168))
+MISSING_COLOUR = (60, 30, 20)
+
+
+def shade_depth(depth: np.ndarray, near: float, far: float) -> Picture:
+    """Grey picture of a depth picture (H, W) in metres: near is bright, `far` and beyond dark, missing bluish."""
+    brightness = np.clip((far - depth) / max(far - near, 1e-6), 0, 1)
+    grey = np.repeat((40 + 200 * brightness)[..., None], 3, axis=2).astype(np.uint8)
+    grey[depth <= 0] = MISSING_COLOUR
+    return grey
+
+
+def enlarge(picture: Picture, factor: int) -> Picture:
+    """The picture with each pixel repeated `factor` times along both sides."""
+    return np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)
+
+
+def draw_skeleton(
+    picture: Picture, joints: np.ndarray, colour: tuple[int, int, int] | None = None, factor: int = 1
+) -> None:
+    """Draw 21 joints and their bones into `picture`, enlarged by `factor` since the joints were measured.
+
+    Args:
+        picture: changed in place.
+        joints: (21, 2) pixels of the picture before enlarging, canonical order.
+        colour: of all bones; None gives each finger its own.
+        factor: of `enlarge`.
+    """
+    # sub-pixel drawing: OpenCV takes fixed-point coordinates; far-off points would overflow them
+    fraction_bits = 4
+    joints = np.clip((joints + 0.5) * factor - 0.5, -1e4, 1e4)
+    points = np.round(joints * 2**fraction_bits).astype(int)
+    for parent, child in BONES:
+        ink = colour or FINGER_COLOURS[(child - 1) // 4]
+        cv2.line(picture, points[parent].tolist(), points[child].tolist(), ink, 1, cv2.LINE_AA, fraction_bits)
+    for joint, point in enumerate(points):
+        ink = colour or (FINGER_COLOURS[(joint - 1) // 4] if joint else (255, 255, 255))
+        cv2.circle(picture, point.tolist(), 2 << fraction_bits, ink, cv2.FILLED, cv2.LINE_AA, fraction_bits)
+
+
+def caption(picture: Picture, text: str, line: int = 0) -> None:
+    """Write `text` into the upper left corner of `picture`, in place."""
+    cv2.putText(picture, text, (4, 14 + 15 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def tile(pictures: list[Picture], columns: int) -> Picture:
+    """Pictures of one size in rows of `columns`."""
+    blank = np.zeros_like(pictures[0])
+    pictures = pictures + [blank] * (-len(pictures) % columns)
+    rows = [np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
+    return np.vstack(rows)

@@ -1,0 +1,64 @@
+"""Where a run lives: `runs/<experiment>/<run id>/`, the same for all ranks and after a requeue.
+
+    config.yaml  metrics.csv  checkpoints/{best,last}.ckpt  pictures/  wandb/
+
+The launcher fixes the run id in the environment variable RUN_ID; without it the one process that starts the others
+makes one and hands it down through its environment.
+"""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+
+RUN_ID = "RUN_ID"
+# How launchers that start every rank themselves (srun, torchrun) tell the number of ranks.
+_WORLD_SIZE_VARIABLES = ("WORLD_SIZE", "SLURM_NTASKS")
+
+
+def settle_run_id(environ: MutableMapping[str, str] = os.environ) -> str:
+    """The id of this run; a new one is written to `environ`, so that ranks started from here inherit it.
+
+    Args:
+        environ: the environment; RUN_ID wins, then WANDB_RUN_ID (set by a W&B sweep's agent), else an id is made.
+    """
+    run_id = environ.get(RUN_ID) or environ.get("WANDB_RUN_ID")
+    if run_id is None:
+        for variable in _WORLD_SIZE_VARIABLES:
+            if int(environ.get(variable, "1")) > 1:
+                raise ValueError(
+                    f"{RUN_ID} is not set and {variable}={environ[variable]}: ranks started one by one cannot agree on "
+                    f"a run folder; export {RUN_ID}=<name> before srun or torchrun"
+                )
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    # W&B takes the same characters, and nothing here may climb out of the runs folder
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", run_id):
+        raise ValueError(
+            f"{RUN_ID}: expected up to 64 letters, digits, '-', '_' or '.', got {run_id!r}; rename the run"
+        )
+    environ[RUN_ID] = run_id
+    return run_id
+
+
+def folder_of_checkpoint(checkpoint: str | Path) -> Path | None:
+    """The run folder that holds `checkpoint`, or None where it lies elsewhere."""
+    parent = Path(checkpoint).resolve().parent
+    return parent.parent if parent.name == "checkpoints" else None
+
+
+def newest_best(runs: str | Path = "runs", experiment: str | None = None) -> Path:
+    """The newest best checkpoint under `runs` (of one experiment, if named)."""
+    found = list(Path(runs).glob(f"{experiment or '*'}/*/checkpoints/best.ckpt"))
+    if not found:
+        where = Path(runs) / experiment if experiment else Path(runs)
+        raise FileNotFoundError(f"no best checkpoint under {where}/; train one (make train) or name one with --ckpt")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def newest_resumable(folder: Path) -> Path | None:
+    """The newest checkpoint from which a stopped run in `folder` can go on, or None where it never got that far."""
+    # Lightning writes hpc_ckpt_* when SLURM announces the end of a job, straight into the run folder
+    found = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,0 +1,216 @@
+"""The command line: traps of LightningCLI with interpolation, run folders, early refusal of what is mistyped."""
+
+import csv
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_modules.preflight import preflight
+from tests.command_line import TOY
+
+ROOT = Path(__file__).parent.parent
+
+
+def saved_config(cli) -> dict:
+    return yaml.safe_load((cli.folder / "config.yaml").read_text())
+
+
+# -- interpolation and overrides
+
+
+def test_an_override_reaches_what_refers_to_it(train):
+    cli = train("fit", "--data.image_size=24")
+    assert (cli.datamodule.image_size, cli.model.image_size) == (24, 24)
+    assert saved_config(cli)["model"]["init_args"]["image_size"] == 24
+
+
+def test_one_file_may_refer_to_keys_of_another(train):
+    data = train.write("data", data={"class_path": "tests.toys.ToyData", "init_args": {"image_size": 20}})
+    method = train.write("method", model=TOY["model"], trainer=TOY["trainer"])
+    cli = train("fit", f"--config={data}", "--test_after_fit=false", config=method)
+    assert cli.model.image_size == 20
+    assert cli.folder.parent.name == "method"
+
+
+@pytest.mark.parametrize("option", ["--model.lr=0.25", "--model.init_args.lr=0.25"])
+def test_sweeps_write_options_with_dashes_and_an_equals_sign(train, option):
+    assert train("fit", option, "--test_after_fit=false", "--trainer.max_steps=1").model.lr == 0.25
+
+
+# -- what is wrong is refused, early and by name
+
+WRONG = {
+    "unknown method option": (["--model.learning=1"], r"'model.learning': ToyMethod does not take 'learning'"),
+    "near miss": (["--model.image_sise=1"], r"did you mean 'image_size'"),
+    "wrong type": (["--model.lr=fast"], r"'model.lr': expected float, got 'fast'"),
+    "wrong type, apart": (["--model.init_args.image_size", "wide"], r"expected int, got 'wide'"),
+    "wrong Literal or union": (["--model.fail_at_step=soon"], r"expected int \| None, got 'soon'"),
+    "unknown trainer option": (["--trainer.max_step=1"], r"did you mean 'max_steps'"),
+    "unknown group": (["--modle.lr=1"], r"unknown option 'modle.lr'; did you mean 'model'"),
+    "unknown option": (["--expriment=a"], r"did you mean 'experiment'"),
+    "unknown class": (["--model.class_path=tests.toys.ToyMehtod"], r"no class 'ToyMehtod'; did you mean 'ToyMethod'"),
+    "unknown module": (["--model.class_path=tests.toy.ToyMethod"], r"no module 'tests.toy'"),
+    "no such file": (["--config=nowhere.yaml"], r"'nowhere.yaml' cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_refused_by_name_with_exit_code_2(train, capsys, case):
+    arguments, message = WRONG[case]
+    with pytest.raises(SystemExit) as stop:
+        preflight(["fit", f"--config={train.write()}", *arguments])
+    assert stop.value.code == 2
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_mistake_in_the_file_is_refused_too(train, capsys):
+    model = {"class_path": "tests.toys.ToyMethod", "init_args": {"lrr": 1}}
+    with pytest.raises(SystemExit):
+        preflight(["fit", f"--config={train.write(model=model)}"])
+    assert "'model.init_args.lrr'" in capsys.readouterr().err
+
+
+def test_what_is_right_passes():
+    preflight(["fit", "--model=tests.toys.ToyMethod", "--model.lr=1e-3", "--model.image_size=${data.image_size}"])
+    preflight(["fit", "--model.lr", "-3", "--trainer.callbacks+=ModelSummary", "--trainer.callbacks.max_depth=2"])
+    preflight(["fit", "--model=somewhere.else.Method", "--model.anything=1", "--seed_everything=1"])
+
+
+@pytest.mark.parametrize("option", ["--model.lr=fast", "--model.lrr=1"])
+def test_a_mistake_costs_less_than_five_seconds(train, option):
+    start = time.monotonic()
+    command = [sys.executable, "train.py", "fit", f"--config={train.write()}", option]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "lr" in result.stderr and "Traceback" not in result.stderr
+    assert time.monotonic() - start < 5
+
+
+def test_the_full_parser_has_the_last_word(train, capsys):
+    # a string where a list of callbacks belongs is beyond the early check
+    with pytest.raises(SystemExit) as stop:
+        train("fit", "--trainer.callbacks=[nonsense.Callback]")
+    assert stop.value.code == 2
+    assert "trainer.callbacks" in capsys.readouterr().err
+
+
+def test_a_constructors_error_keeps_type_and_remedy(train):
+    with pytest.raises(ValueError, match=r"lr: expected a positive learning rate, got -1; set model.init_args.lr"):
+        train("fit", "--model.lr=-1")
+
+
+# -- the run folder
+
+
+def test_a_run_leaves_config_metrics_checkpoints_and_pictures_in_its_folder(train, capsys):
+    cli = train("fit", run_id="first")
+    folder = train.runs / "toy" / "first"
+    assert cli.folder == folder
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "pictures/step_0000004.png",
+    }
+    table = capsys.readouterr().out
+    assert "Test errors, mm" in table and "mean pose" in table and "Procrustes" in table
+
+
+def test_a_requeued_run_goes_on_in_the_same_folder(train):
+    train("fit", "--test_after_fit=false", run_id="same")
+    cli = train("fit", "--trainer.max_steps=8", "--test_after_fit=false", run_id="same")
+    assert cli.trainer.global_step == 8
+    assert len(cli.model.seen) == 4 * 2  # only the steps after the first four
+    assert saved_config(cli)["trainer"]["max_steps"] == 8
+    with open(cli.folder / "metrics.csv", newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == [3, 7]
+
+
+def test_checkpoints_hold_tensors_and_plain_types_only(train):
+    cli = train("fit", "--test_after_fit=false")
+    for name in ("best", "last"):
+        checkpoint = torch.load(cli.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["handful"]["class_path"] == "tests.toys.ToyMethod"
+        assert checkpoint["handful"]["init_args"]["image_size"] == 16
+        assert checkpoint["handful"]["hand_model"] == "toy-hand"
+
+
+def test_a_checkpoint_file_brings_its_hyperparameters_and_last_does_not(train):
+    file = train("fit", "--test_after_fit=false", run_id="a").folder / "checkpoints" / "last.ckpt"
+    more = ("--model.lr=0.5", "--test_after_fit=false")
+    assert train("fit", f"--ckpt_path={file}", *more, run_id="b").model.lr == 0.05
+    assert train("fit", "--ckpt_path=last", *more, run_id="a").model.lr == 0.5
+    assert train("fit", *more, run_id="a").model.lr == 0.5  # a requeue
+
+
+def test_last_needs_a_run_to_be_the_last_of(train, capsys):
+    with pytest.raises(SystemExit):
+        train("fit", "--ckpt_path=last")
+    assert "set RUN_ID=" in capsys.readouterr().err
+
+
+def test_test_takes_the_newest_best_checkpoint_and_says_which(train, capsys):
+    cli = train("fit", "--test_after_fit=false")
+    capsys.readouterr()
+    tested = train("test")
+    said = capsys.readouterr().out
+    assert str(cli.folder / "checkpoints" / "best.ckpt") in said and "Test errors" in said
+    assert tested.folder == cli.folder / "test"
+    torch.testing.assert_close(tested.model.joints, cli.model.joints)
+
+
+def test_test_without_a_checkpoint_says_how_to_get_one(train, capsys):
+    with pytest.raises(SystemExit):
+        train("test")
+    assert "make train" in capsys.readouterr().err
+
+
+def test_wandb_logs_without_network_or_account_into_the_run_folder(train, monkeypatch, caplog):
+    import wandb
+
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(train.folder / "no-netrc"))
+    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+        cli = train("fit", "--test_after_fit=false", run_id="offline-run")
+    wandb.finish()
+    assert list((cli.folder / "wandb").glob("offline-run-*-offline-run/*.wandb"))
+    assert sum("wandb sync" in record.message for record in caplog.records) == 1
+
+
+# -- help
+
+
+def test_help_without_a_subcommand_is_at_hand_and_short():
+    result = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "configs/<experiment>.yaml" in result.stdout
+
+
+def test_help_of_fit_is_readable(monkeypatch, capsys):
+    from lightning_modules.cli import HandCLI
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--help"])
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as stop:
+        HandCLI()
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert len(text.splitlines()) < 150
+    assert "win over the configuration" in " ".join(text.split())
+    assert "--trainer.model_registry" not in text
+
+
+def test_train_py_is_thin_and_names_no_method():
+    text = (ROOT / "train.py").read_text()
+    assert len(text.splitlines()) <= 60
+    assert not any(name in text.lower() for name in ("deephps", "neverova", "dhpe", "vae"))

@@ -1,0 +1,102 @@
+"""A method and a source small enough to test the command line with: one weight per joint coordinate, constant hands."""
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.batch import FLAGS, HandBatch
+from lightning_modules.prediction import Frame, HandPrediction
+from ops.camera import project
+
+K = torch.tensor([[120.0, 0, 7.5], [0, 120.0, 7.5], [0, 0, 1]])
+
+
+class ToyMethod(LightningModule):
+    """Learns the mean joints; `image_size` only has to agree with the pictures."""
+
+    hand_model_id = "toy-hand"
+
+    def __init__(self, image_size: int = 16, lr: float = 0.1, kind: str = "plain", fail_at_step: int | None = None):
+        super().__init__()
+        if lr <= 0:
+            raise ValueError(f"lr: expected a positive learning rate, got {lr:g}; set model.init_args.lr")
+        self.save_hyperparameters()
+        self.image_size, self.lr, self.fail_at_step = image_size, lr, fail_at_step
+        self.joints = torch.nn.Parameter(torch.zeros(21, 3))
+        self.seen: list[str] = []
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: HandBatch, batch_idx: int) -> Tensor:
+        if self.fail_at_step is not None and self.global_step == self.fail_at_step:
+            raise RuntimeError("the power went out")
+        assert batch["depth"].shape[-1] == self.image_size
+        self.seen += batch["key"]
+        loss = (self.joints - batch["joints_3d"]).square().mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def _judge(self, batch: HandBatch, stage: str) -> None:
+        error = 1000 * (self.joints - batch["joints_3d"]).norm(dim=-1).mean()
+        for alignment in ("absolute", "root", "procrustes"):
+            self.log(f"{stage}/joints_{alignment}_mm", error, batch_size=len(batch["key"]))
+            self.log(f"{stage}/mean_pose_{alignment}_mm", 2 * error, batch_size=len(batch["key"]))
+
+    def validation_step(self, batch: HandBatch, batch_idx: int) -> None:
+        self._judge(batch, "val")
+
+    def test_step(self, batch: HandBatch, batch_idx: int) -> None:
+        self._judge(batch, "test")
+
+    def predict_step(self, batch: HandBatch, batch_idx: int = 0) -> HandPrediction:
+        size = len(batch["key"])
+        joints = (self.joints + torch.tensor([0, 0, 0.5])).expand(size, 21, 3)
+        triangle = joints[:, :3]
+        return HandPrediction(
+            joints, project(joints, batch["K"]), triangle, None, batch["side"], None, Frame.ABSOLUTE, "toy-hand", "open"
+        )
+
+
+class ToyHands(Dataset):
+    """Hands whose joints depend on the index alone."""
+
+    def __init__(self, image_size: int, length: int):
+        self.image_size, self.length = image_size, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, i: int) -> HandBatch:
+        generator = torch.Generator().manual_seed(i)
+        joints = torch.rand(21, 3, generator=generator) * 0.1 + torch.tensor([-0.05, -0.05, 0.45])
+        size = self.image_size
+        return HandBatch(
+            depth=torch.full((1, size, size), 0.5),
+            K=K,
+            joints_3d=joints,
+            joints_2d=project(joints[None], K)[0],
+            cube_centre=torch.tensor([0, 0, 0.5]),
+            cube_side=torch.tensor(0.3),
+            side=torch.tensor(1),
+            mirrored=torch.tensor(False),
+            domain="toy",
+            key=f"toy/{i}",
+            **{flag: torch.tensor(flag in ("has_depth", "has_3d", "has_2d")) for flag in FLAGS},
+        )
+
+
+class ToyData(LightningDataModule):
+    """The toy hands."""
+
+    def __init__(self, image_size: int = 16, length: int = 8, batch_size: int = 2):
+        super().__init__()
+        self.image_size, self.length, self.batch_size = image_size, length, batch_size
+
+    def _loader(self) -> DataLoader:
+        return DataLoader(ToyHands(self.image_size, self.length), self.batch_size)
+
+    train_dataloader = val_dataloader = test_dataloader = _loader

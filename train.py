@@ -1,0 +1,28 @@
+"""Train and test a method, one configuration file per experiment.
+
+    python train.py fit  --config configs/<experiment>.yaml [--model.lr=3e-4 --data.image_size=96 ...]
+    python train.py test --config configs/<experiment>.yaml [--ckpt_path <run folder>/checkpoints/best.ckpt]
+
+Every option of the configuration can be overridden on the command line; `fit --help` lists what all experiments share,
+`fit --model.help=<class path>` the options of one method. Everything of a run lies in runs/<experiment>/<run id>/.
+"""
+
+import sys
+
+from lightning_modules.preflight import preflight
+
+
+def main() -> None:
+    """Run the command line; a mistyped option is refused before anything heavy is imported."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return
+    preflight(arguments)
+    from lightning_modules.cli import HandCLI
+
+    HandCLI()
+
+
+if __name__ == "__main__":
+    main()
