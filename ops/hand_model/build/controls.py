@@ -26,10 +26,10 @@ BONE_GROUPS = np.zeros(16, np.int64)
 for _group, _finger in enumerate(TIP_FINGERS, start=1):
     BONE_GROUPS[list(FINGER_JOINTS[_finger])] = _group
 
-# Range of motion in degrees from the clinical zero, (low, high). Eaton, Electronic Textbook of Hand Surgery, "Normal range
-# of motion": MCP 0-45 hyperextension (20 taken) and 90 flexion, PIP 0-100, DIP 0-80, thumb MCP -10-55, IP -15-80, radial
-# abduction of the thumb 0-60. Palmar abduction of the thumb (0-70) and abduction of the fingers (20 to either side):
-# Greene and Heckman 1994, "The clinical measurement of joint motion" (AAOS).
+# Range of motion in degrees from the clinical zero, (low, high). Eaton, Electronic Textbook of Hand Surgery, "Normal
+# range of motion": MCP 0-45 hyperextension (20 taken) and 90 flexion, PIP 0-100, DIP 0-80, thumb MCP -10-55, IP -15-80,
+# radial abduction of the thumb 0-60. Palmar abduction of the thumb (0-70) and abduction of the fingers (20 to either
+# side): Greene and Heckman 1994, "The clinical measurement of joint motion" (AAOS).
 FINGER_FLEXION = ((-20, 90), (0, 100), (0, 80))
 FINGER_ABDUCTION = (-20, 20)
 THUMB_FLEXION = ((0, 70), (-10, 55), (-15, 80))
@@ -93,8 +93,8 @@ def hinge_axes(directions: np.ndarray, thumb_nail: np.ndarray) -> tuple[np.ndarr
     """Flexion and abduction axes, each (16, 3), unit or zero, in the rest frame of the right hand.
 
     A finger bone flexes about the horizontal at right angles to itself, so fanned fingers have fanned axes; so does the
-    thumb's base, whose "flexion" is palmar abduction and whose "abduction" is radial. The thumb's other joints curl away
-    from its nail. Abduction (knuckles and the thumb's base alone) turns about the normal of bone and flexion axis.
+    thumb's base, whose "flexion" is palmar abduction and whose "abduction" is radial. The thumb's other joints curl
+    away from its nail. Abduction (knuckles and the thumb's base alone) turns about the normal of bone and flexion axis.
 
     Args:
         directions: (16, 3) bone directions at rest.

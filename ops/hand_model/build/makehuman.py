@@ -1,4 +1,4 @@
-"""Reads MakeHuman's CC0 data (base mesh, rig, targets) out of the wheel that carries them. Data only, nothing is imported."""
+"""Reads MakeHuman's CC0 data (base mesh, rig, targets) out of the wheel that carries them. No code is taken."""
 
 import gzip
 import hashlib

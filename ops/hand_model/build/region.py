@@ -43,7 +43,7 @@ class Region:
         return np.concatenate([self.ids, *self.cubes])
 
     def split(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Metres in the model frame from `needed_ids` points in decimetres: vertices (V, 3), joints (16, 3), tips (5, 3)."""
+        """Vertices (V, 3), joints (16, 3), tips (5, 3) in the model frame, from `needed_ids` points in decimetres."""
         ends = np.cumsum([len(self.ids)] + [len(cube) for cube in self.cubes])
         vertices, *cubes = np.split(points * DECIMETRE, ends[:-1])
         centres = np.array([cube.mean(0) for cube in cubes])

@@ -60,7 +60,7 @@ def skin(
         bones: (16, 3, 3) matrices in the world frame.
 
     Returns:
-        Vertices (V, 3), joints (16, 3) and the bones' offsets (16, 3): a point p of bone j goes to bones[j] @ p + offsets[j].
+        Vertices (V, 3), joints (16, 3) and the bones' offsets (16, 3): bone j takes p to bones[j] @ p + offsets[j].
     """
     moved = joints.copy()
     for joint, parent in enumerate(MODEL_PARENTS[1:], start=1):
