@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import math
+import os
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -11,12 +12,18 @@ import torch
 from torch import Tensor
 
 from ops.camera import Camera, PinholeCamera, WeakPerspectiveCamera
-from ops.checks import check_choice, check_finite, check_floating, check_same_device, check_shape
+from ops.checks import check_choice, check_finite, check_floating, check_same_device, check_shape, require_module
 from ops.render.shading import Light, Surface, shade, surface_normals
 from ops.render.topology import NEAR, Topology, check_size, topology_of
 
-Backend = Literal["auto", "cpu", "torch", "nvdiffrast"]
-BACKENDS = {"cpu": "ops.render.cpu", "torch": "ops.render.reference", "nvdiffrast": "ops.render.nvdiffrast_backend"}
+Backend = Literal["auto", "cpu", "torch", "triton", "nvdiffrast", "nvdiffrast-native"]
+BACKENDS = {
+    "cpu": "ops.render.cpu",
+    "torch": "ops.render.reference",
+    "triton": "ops.render.triton_backend",
+    "nvdiffrast": "ops.render.nvdiffrast_backend",
+    "nvdiffrast-native": "ops.render.nvdiffrast_native",
+}
 OUTPUTS = ("silhouette", "depth", "parts", "normals", "rgb")
 # metres between the edge of a fold and the surface that the pixel beside it shows. A finger of 8 mm radius drops 5 to
 # 8 mm within a pixel of its rim at 128 to 48 px; `benchmarks/render.py` measures the gradient over a range of values.
@@ -60,8 +67,9 @@ def rasterize(
         camera: of all B pictures (K (3, 3)) or one each.
         size: side of the square picture, or (H, W), pixels.
         near: metres; under a pinhole camera faces with a vertex nearer than this are left out.
-        backend: "cpu" (numba, float32), "torch" (plain, any device and dtype), "nvdiffrast" (CUDA), or "auto":
-            by device and dtype.
+        backend: "cpu" (numba, float32), "torch" (plain, any device and dtype), on CUDA "triton", "nvdiffrast" (its
+            rasteriser, our antialiasing) or "nvdiffrast-native" (its antialiasing, too), or "auto": "cpu" or
+            "triton" where they apply, else "torch".
     """
     module = _load_backend(backend, vertices)
     scene = _scene(vertices, faces, camera, size, near)
@@ -192,12 +200,27 @@ def _load_backend(backend: str, vertices: Tensor) -> ModuleType:
             f"backend 'cpu': expected float32 vertices on the CPU, got {vertices.dtype} on {vertices.device}; "
             "use backend='torch', or convert with .float().cpu()"
         )
+    if backend in ("triton", "nvdiffrast", "nvdiffrast-native"):
+        _check_cuda(backend, vertices)
     return importlib.import_module(BACKENDS[backend])
+
+
+def _check_cuda(backend: str, vertices: Tensor) -> None:
+    remedy = "it comes with torch's CUDA wheels for Linux; else pip install triton, or use backend='torch'"
+    require_module("triton", f"backend '{backend}'", remedy)
+    # triton's interpreter runs the kernels on the CPU, for tests
+    if vertices.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            f"backend '{backend}': expected vertices on a CUDA device, got {vertices.device}; "
+            "move them with .cuda(), or use backend='cpu'"
+        )
+    if vertices.dtype != torch.float32:
+        raise TypeError(f"backend '{backend}': expected float32 vertices, got {vertices.dtype}; use backend='torch'")
 
 
 def _choose(vertices: Tensor) -> str:
     if vertices.dtype != torch.float32:
         return "torch"
-    if vertices.device.type == "cuda" and importlib.util.find_spec("nvdiffrast"):
-        return "nvdiffrast"
+    if vertices.device.type == "cuda" and importlib.util.find_spec("triton"):
+        return "triton"
     return "cpu" if vertices.device.type == "cpu" else "torch"

@@ -1,7 +1,8 @@
-"""Depth, part labels and RGB in one pass without gradients: what data generation renders with, on the CPU.
+"""Depth, part labels and RGB in one pass without gradients: what data generation renders with.
 
-Numba, compiled on first use (seconds, then cached beside the source) and parallel over the batch; see threads.py for
-the number of threads. Same coverage rule and near plane as `ops.render.rasterize`.
+On the CPU numba, compiled on first use (seconds, then cached beside the source) and parallel over the batch; see
+threads.py for the number of threads. On CUDA Triton, labels only. Same coverage rule and near plane as
+`ops.render.rasterize`.
 """
 
 from typing import NamedTuple
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ops.camera import check_intrinsics
-from ops.checks import check_finite, check_shape
+from ops.checks import check_finite, check_same_device, check_shape
 from ops.render.numba_raster import colour_kernel, label_kernel
 from ops.render.threads import over_batch
-from ops.render.topology import NEAR, check_size, topology_of
+from ops.render.topology import NEAR, Topology, check_size, topology_of
 
 
 class Texture(NamedTuple):
@@ -42,7 +43,7 @@ def render_labels(
     """Depth and part labels under a pinhole camera. No gradients.
 
     Args:
-        vertices: (B, V, 3) float32, metres, camera frame, on the CPU.
+        vertices: (B, V, 3) float32, metres, camera frame, on the CPU or a CUDA device.
         faces: (F, 3) integer; pass the same tensor again and again, what is derived from it is kept.
         K: (B, 3, 3) or (3, 3) float32, pixels.
         size: side of the square picture, or (H, W).
@@ -52,8 +53,13 @@ def render_labels(
     Returns:
         depth (B, 1, H, W) float32, metres, 0 where nothing is; parts (B, H, W) uint8, 0 where nothing is.
     """
-    arrays = _checked(vertices, faces, K, part_of_face)
     height, width = check_size(size)
+    if isinstance(vertices, Tensor) and vertices.device.type == "cuda":
+        from ops.render import triton_backend
+
+        topology, K = _check(vertices, faces, K, part_of_face, "cuda")
+        return triton_backend.labels(vertices, topology, K, (height, width), part_of_face, near)
+    arrays = _checked(vertices, faces, K, part_of_face)
     depth = torch.empty(len(vertices), height, width)
     parts = torch.empty(len(vertices), height, width, dtype=torch.uint8)
     outputs = depth.numpy(), parts.numpy()
@@ -119,11 +125,18 @@ def _check_bytes(name: str, tensor: Tensor) -> None:
 
 
 def _checked(vertices: Tensor, faces: Tensor, K: Tensor, part_of_face: Tensor) -> tuple[np.ndarray, ...]:
+    topology, K = _check(vertices, faces, K, part_of_face, "cpu")
+    tensors = (vertices.detach(), topology.faces, K, part_of_face)
+    return tuple(tensor.contiguous().numpy() for tensor in tensors)
+
+
+def _check(vertices: Tensor, faces: Tensor, K: Tensor, part_of_face: Tensor, device: str) -> tuple[Topology, Tensor]:
+    """The topology, and K (B, 3, 3) float32."""
     check_shape("vertices", vertices, ("B", "V", 3))
-    if vertices.device.type != "cpu" or vertices.dtype != torch.float32:
+    if vertices.device.type != device or vertices.dtype != torch.float32:
         raise TypeError(
-            f"vertices: expected float32 on the CPU, got {vertices.dtype} on {vertices.device}; "
-            "convert with .float().cpu(), or use ops.render.render for other devices"
+            f"vertices: expected float32 on the {device.upper()}, got {vertices.dtype} on {vertices.device}; "
+            f"convert with .float().{device}(), or use ops.render.render for other devices"
         )
     check_finite("vertices", vertices)
     topology = topology_of(faces, vertices.shape[1])
@@ -132,6 +145,5 @@ def _checked(vertices: Tensor, faces: Tensor, K: Tensor, part_of_face: Tensor) -
         check_shape("K", K, (len(vertices), 3, 3))
     check_shape("part_of_face", part_of_face, (len(faces),))
     _check_bytes("part_of_face", part_of_face)
-    K = K.detach().float().expand(len(vertices), 3, 3)
-    tensors = (vertices.detach(), topology.faces, K, part_of_face)
-    return tuple(tensor.contiguous().numpy() for tensor in tensors)
+    check_same_device(vertices=vertices, faces=faces, K=K, part_of_face=part_of_face)
+    return topology, K.detach().float().expand(len(vertices), 3, 3)

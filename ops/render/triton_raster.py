@@ -33,7 +33,7 @@ def cover(pixels: Tensor, z: Tensor, topology: Topology, size: tuple[int, int], 
     return mask
 
 
-def labels(
+def show_labels(
     pixels: Tensor, z: Tensor, topology: Topology, size: tuple[int, int], near: float, part_of_face: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Depth (B, H, W) float32, metres, and part labels (B, H, W) uint8 of a pinhole picture, both 0 where nothing is.
