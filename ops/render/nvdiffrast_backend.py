@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ops.checks import require_module
-from ops.render.reference import interpolate
 from ops.render.topology import Topology
 
 __all__ = ["antialias", "interpolate", "rasterize_ids", "silhouette"]
@@ -40,6 +39,13 @@ def rasterize_ids(
         for i in range(0, batch, step)
     ]
     return torch.cat(parts)
+
+
+def interpolate(pixels: Tensor, z: Tensor, topology: Topology, ids: Tensor, perspective: bool) -> tuple[Tensor, Tensor]:
+    """Barycentrics (B, H, W, 3) and depth (B, H, W) of the faces seen; gradients towards pixels and z."""
+    from ops.render import triton_backend
+
+    return triton_backend.interpolate(pixels, z, topology, ids, perspective)
 
 
 def silhouette(pixels: Tensor, z: Tensor, topology: Topology, size: tuple[int, int], near: float) -> Tensor:

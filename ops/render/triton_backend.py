@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ops.camera import project
-from ops.render.reference import interpolate
 from ops.render.topology import Topology
 from ops.render.triton_edges import blend
+from ops.render.triton_interpolate import interpolate
 from ops.render.triton_raster import cover, rasterize_ids, show_labels
 
 __all__ = ["antialias", "interpolate", "labels", "rasterize_ids", "silhouette"]
