@@ -78,6 +78,7 @@ class HandLayer(nn.Module):
         self.pose_space = pose_space
         self.flat_hand_mean = flat_hand_mean
         self.convention = joint_convention(convention)
+        self._has_offsets = bool(self.convention.offsets.any())  # `open` has none: nothing to compute
         self.backend = backend
         for name, array in self._constants().items():
             dtype = torch.float32 if array.dtype.kind == "f" else torch.int64
@@ -91,8 +92,7 @@ class HandLayer(nn.Module):
         mirror = np.array([1.0 if model.side == "right" else -1.0, 1.0, 1.0])
         return {
             "template": model.v_template.T.reshape(-1),  # (3 V,)
-            "directions": directions.reshape(len(directions), -1),  # (S + 135, 3 V)
-            "directions_t": directions.reshape(len(directions), -1).T,  # (3 V, S + 135)
+            "directions": directions.reshape(len(directions), -1).T,  # (3 V, S + 135)
             "weights": model.weights.T,  # (16, V)
             "joint_template": (regress @ model.v_template).reshape(-1),  # (16 * 3,)
             "joint_directions": np.einsum("jv,vcs->sjc", regress, model.shapedirs).reshape(len(shapes), -1),
@@ -130,8 +130,7 @@ class HandLayer(nn.Module):
         Returns:
             Vertices, joints, skeleton and bone rotations.
         """
-        if not torch.compiler.is_compiling():  # shapes are static there: the first eager call has seen them
-            self._check(pose, shape, global_rotation, translation)
+        self._check(pose, shape, global_rotation, translation)
         run = self._operations(pose.device)
         # half precision moves vertices by tenths of a millimetre
         with torch.autocast(pose.device.type, enabled=False):
@@ -157,7 +156,7 @@ class HandLayer(nn.Module):
         return _REFERENCE if self.backend == "torch" or device.type != "cpu" or traced else _FAST_CPU
 
     def _skinning_constants(self) -> SkinningConstants:
-        return SkinningConstants(self.template, self.directions, self.directions_t, self.weights, self.tips)
+        return SkinningConstants(self.template, self.directions, self.weights, self.tips)
 
     def _local_rotations(self, pose: Tensor, global_rotation: Tensor | None, run: _Operations) -> Tensor:
         """(B, 16, 3, 3) rotation of every joint relative to its parent."""
@@ -177,7 +176,7 @@ class HandLayer(nn.Module):
     def _joints(self, skeleton: Tensor, tips: Tensor, rotations: Tensor) -> Tensor:
         """(B, 21, 3) canonical joints, moved by the convention's offsets."""
         joints = torch.cat([skeleton, tips], 1).index_select(1, self.canonical)
-        if self.convention.offsets.any():
+        if self._has_offsets:
             moved = rotations.index_select(1, self.carrier) @ self.joint_offsets[:, :, None]
             joints = joints + moved.squeeze(-1)
         return joints
