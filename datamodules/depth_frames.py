@@ -1,0 +1,207 @@
+"""A user's own depth frame: read it, name its camera, crop it into the batch contract.
+
+Depth is stored in many ways: 16-bit PNG in some unit, NYU's colour PNG (green << 8 | blue, millimetres), HO-3D's
+(green << 8 | red, 1/8 mm), .npy arrays. Everything becomes metres here, 0 = missing.
+"""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from datamodules.batch import FLAGS, RIGHT, HandBatch
+from datamodules.hand_sampler import CUBE_SIDE
+from ops.camera import CAMERA_PRESETS, camera_preset, crop_affine, intrinsics, transform_intrinsics, unproject
+
+Packing = Literal["16-bit", "nyu", "ho3d", "npy"]
+# metres per stored step, unless the user says otherwise; HO-3D's is its published depth scale
+UNITS: dict[Packing, float] = {"16-bit": 0.001, "nyu": 0.001, "ho3d": 0.00012498664727900177, "npy": 0.001}
+LIKELY_UNITS = (1.0, 0.01, 0.001, 0.000125, 0.0001, 0.000001)
+NEAREST, FARTHEST = 0.1, 2.0  # metres: where the nearest surface of a usable frame lies
+# neighbours farther apart in depth than this belong to different surfaces and are never blended
+SURFACE_JUMP = 0.01
+
+
+class DepthFrame(NamedTuple):
+    """One depth picture."""
+
+    depth: np.ndarray  # (H, W) float32 metres, 0 = missing
+    packing: Packing
+    path: Path
+
+
+def read_depth_frame(path: str | Path, unit: float | None = None) -> DepthFrame:
+    """Read a depth picture of any known packing.
+
+    Args:
+        path: .png (16-bit grey, NYU's or HO-3D's packing) or .npy (H, W).
+        unit: metres per stored step; None takes the packing's usual one, and metres for floating-point .npy.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; name a depth picture (.png or .npy)")
+    if unit is not None and not (np.isfinite(unit) and unit > 0):
+        raise ValueError(f"unit: expected metres per stored step, such as 0.001, got {unit}")
+    stored, packing = _read_npy(path) if path.suffix == ".npy" else _read_png(path)
+    if unit is None:
+        unit = 1.0 if stored.dtype.kind == "f" else UNITS[packing]
+    _check_range(path, stored, unit)
+    return DepthFrame((stored * unit).astype(np.float32), packing, path)
+
+
+def _read_npy(path: Path) -> tuple[np.ndarray, Packing]:
+    try:
+        stored = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable .npy array ({error}); save it again with numpy.save") from error
+    if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "uif":
+        got = f"{stored.shape} {stored.dtype}" if isinstance(stored, np.ndarray) else type(stored).__name__
+        raise ValueError(f"{path}: expected one (H, W) array of numbers, got {got}; save the depth channel alone")
+    return np.nan_to_num(stored, nan=0.0, posinf=0.0, neginf=0.0), "npy"
+
+
+def _read_png(path: Path) -> tuple[np.ndarray, Packing]:
+    raw = path.read_bytes()
+    # OpenCV fills what a truncated PNG lacks with zeros and says nothing
+    if raw.startswith(b"\x89PNG") and b"IEND" not in raw[-64:]:
+        raise ValueError(f"{path}: the PNG is truncated ({len(raw)} bytes, no end mark); copy it again")
+    picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED) if raw else None
+    if picture is None:
+        raise ValueError(f"{path}: not a picture that can be read; give a 16-bit PNG or a .npy array")
+    if picture.ndim == 2 and picture.dtype == np.uint16:
+        return picture, "16-bit"
+    if picture.ndim == 2:
+        raise ValueError(
+            f"{path}: {picture.dtype} grey holds too few depth steps (256 over the whole range); "
+            "export the raw 16-bit depth instead of a preview"
+        )
+    if picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
+        blue, green, red = (picture[..., i].astype(np.uint16) for i in range(3))
+        if green.any() and not red.any():
+            return green << 8 | blue, "nyu"
+        if green.any() and not blue.any():
+            return green << 8 | red, "ho3d"
+    raise ValueError(
+        f"{path}: a colour picture ({picture.shape} {picture.dtype}), neither NYU's packing (red = 0) nor HO-3D's "
+        "(blue = 0); give the depth picture that belongs to it"
+    )
+
+
+def _check_range(path: Path, stored: np.ndarray, unit: float) -> None:
+    seen = stored[stored > 0]
+    if seen.size == 0:
+        raise ValueError(f"{path}: no depth at all (every pixel is 0); check the camera or the export")
+    near = float(np.percentile(seen, 1))
+    if not NEAREST <= near * unit <= FARTHEST:
+        fitting = [u for u in LIKELY_UNITS if NEAREST <= near * u <= FARTHEST]
+        hint = " or ".join(f"--unit {u:g} ({near * u:.2f} m)" for u in fitting) or "check the file"
+        raise ValueError(
+            f"{path}: with a unit of {unit:g} m the nearest surface is at {near * unit:.4g} m, expected {NEAREST} to "
+            f"{FARTHEST} m; try {hint}"
+        )
+
+
+def frame_camera(camera: str | None, frame: DepthFrame) -> tuple[torch.Tensor, str]:
+    """K (3, 3) of the frame and the camera's name.
+
+    Args:
+        camera: a preset's name or "fx,fy,cx,cy" in pixels; None is known only for NYU's packing.
+        frame: its size must be the preset's.
+    """
+    height, width = frame.depth.shape
+    if camera is None and frame.packing == "nyu":
+        camera = "nyu"
+    if camera is None:
+        raise ValueError(f"camera: unknown for {frame.path}; give one of {', '.join(CAMERA_PRESETS)} or fx,fy,cx,cy")
+    if "," not in camera:
+        K, size = camera_preset(camera)
+        if size != (height, width):
+            raise ValueError(
+                f"camera '{camera}' takes pictures of {size[1]}x{size[0]}, {frame.path} is {width}x{height}; "
+                "give fx,fy,cx,cy of this picture"
+            )
+        return K, camera
+    try:
+        fx, fy, cx, cy = (float(number) for number in camera.split(","))
+    except ValueError as error:
+        raise ValueError(f"camera: expected a preset's name or fx,fy,cx,cy, got '{camera}'") from error
+    if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
+        raise ValueError(f"camera: the principal point {cx:g},{cy:g} lies far outside {width}x{height} pixels")
+    return intrinsics(fx, fy, cx, cy), camera
+
+
+def crop_frame(
+    frame: DepthFrame,
+    K: torch.Tensor,
+    cube_centre: np.ndarray,
+    side: int = RIGHT,
+    image_size: int = 128,
+    reach: float | None = None,
+) -> HandBatch:
+    """A batch of one: the square that covers the cube around `cube_centre`, as the rendered sources make it.
+
+    Args:
+        frame: the depth picture.
+        K: (3, 3) of the frame.
+        cube_centre: (3,) metres, camera frame.
+        side: 0 left, 1 right; the picture is not mirrored here (`datamodules.transforms.mirror`).
+        image_size: side of the crop, pixels.
+        reach: metres; what lies farther from the centre is left out (a forearm, which rendered hands lack).
+    """
+    centre = torch.as_tensor(cube_centre, dtype=torch.float32)[None]
+    pixel = (centre @ K.T)[:, :2] / centre[:, 2:]
+    affine = crop_affine(pixel, K[None, 0, 0] * CUBE_SIDE / centre[:, 2], image_size)
+    crop_K = transform_intrinsics(K[None], affine)
+    depth = torch.from_numpy(resample_depth(frame.depth, affine[0].double().numpy(), image_size))
+    depth = torch.where((depth - centre[0, 2]).abs() <= CUBE_SIDE / 2, depth, torch.zeros_like(depth))
+    if reach is not None:
+        v, u = torch.meshgrid(torch.arange(image_size), torch.arange(image_size), indexing="ij")
+        pixels = torch.stack([u, v], -1).reshape(1, -1, 2).float()
+        points = unproject(pixels, depth.reshape(1, -1), crop_K)
+        near = (points - centre).norm(dim=-1).reshape(depth.shape) <= reach
+        depth = torch.where(near, depth, torch.zeros_like(depth))
+    flags = {flag: torch.tensor([flag == "has_depth"]) for flag in FLAGS}
+    return HandBatch(
+        depth=depth[None, None],
+        K=crop_K,
+        cube_centre=centre,
+        cube_side=torch.tensor([CUBE_SIDE]),
+        crop=affine,
+        original_size=torch.tensor([frame.depth.shape]),
+        side=torch.tensor([side]),
+        mirrored=torch.tensor([False]),
+        domain=["frame"],
+        key=[str(frame.path)],
+        **flags,
+    )
+
+
+def resample_depth(depth: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
+    """Sample a depth picture at the pixels of its crop: linear on a surface, nearest across edges and holes.
+
+    Args:
+        depth: (H, W) metres, 0 = missing.
+        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation.
+        size: side of the crop, pixels.
+
+    Returns:
+        (size, size) float32; 0 outside the picture.
+    """
+    height, width = depth.shape
+    u = (np.arange(size) - affine[0, 2]) / affine[0, 0]
+    v = (np.arange(size) - affine[1, 2]) / affine[1, 1]
+    left, top = np.floor(u).astype(int), np.floor(v).astype(int)
+    along, down = (u - left)[None], (v - top)[:, None]
+
+    def at(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+        values = depth[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None]]
+        return np.where(inside, values, 0)
+
+    corners = np.stack([at(top + i, left + j) for i in (0, 1) for j in (0, 1)])
+    smooth = (corners.min(0) > 0) & (np.ptp(corners, axis=0) < SURFACE_JUMP)
+    weights = np.stack([(1 - down) * (1 - along), (1 - down) * along, down * (1 - along), down * along])
+    nearest = np.take_along_axis(corners, weights.argmax(0)[None], 0)[0]
+    return np.where(smooth, (weights * corners).sum(0), nearest).astype(np.float32)
