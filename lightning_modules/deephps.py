@@ -1,0 +1,356 @@
+"""DeepHPS: hand pose and shape from one depth picture, learnt from synthetic and real depth together.
+
+Malik, Elhayek, Nunnari, Varanasi, Tamaddon, Heloir, Stricker: DeepHPS: End-to-end Estimation of 3D Hand Pose and Shape
+by Learning from Synthetic Depth, 3DV 2018.
+
+The idea: three independent networks look at the cropped depth picture and say how pose, bone scales and shape differ
+from a reference hand. The hand pose and shape layer (HPSL, `ops.hand_model.pose_shape_layer`) turns these 26 + 6 + 7
+numbers into joints and a mesh, so that losses on joints and vertices train all three networks end to end. Synthetic
+pictures have both labels, real ones joints only: the mesh term counts where a mesh exists, and training on both domains
+together brings meshes to real pictures.
+
+What we changed: the reference hand is the open hand; the picture is a 300 mm cube at 128 x 128; the trunks are
+ResNet-18 or smaller, the paper's being unknown to us; the rotation may leave the pose network as 6D (Zhou et al. 2019),
+which axis-angle is not, continuous; a soft joint-limit penalty keeps fingers anatomical.
+
+Letters: B batch, J 21 joints, V vertices.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from datamodules.batch import HandBatch, check_batch
+from lightning_modules.losses import PointLoss, joint_limit_loss, point_loss
+from lightning_modules.metrics import ALIGNMENTS, MeanPoseError, PointError, SuccessRate
+from lightning_modules.networks.trunks import TrunkName, build_trunk
+from lightning_modules.prediction import Frame, HandPrediction
+from ops.camera import project
+from ops.checks import check_choice, check_shape
+from ops.hand_model import open_hand
+from ops.hand_model.pose_shape_layer import (
+    POSE_SIZE,
+    SCALE_SIZE,
+    SHAPE_SIZE,
+    HandPoseShapeLayer,
+    articulation_limits,
+)
+from ops.rotation import axis_angle_to_matrix, rotation_6d_to_matrix
+
+NEEDS = ("depth", "K", "cube_centre", "cube_side", "mirrored", "side")
+LABELS = ("joints_3d", "joint_valid", "has_3d", "has_mesh", "convention", "hand_model")
+SUCCESS_THRESHOLDS = (20.0, 30.0, 40.0, 60.0, 80.0)  # mm
+DECIMETRE = 0.1  # unit of the losses, metres: hands are of size 1, penalties in radians weigh as much
+
+
+class HandEstimate(NamedTuple):
+    """What the networks and HPSL make of B pictures; metres, camera frame, right hands."""
+
+    vertices: Tensor  # (B, V, 3)
+    joints: Tensor  # (B, 21, 3)
+    translation: Tensor  # (B, 3) of the wrist
+    rotation: Tensor  # (B, 3, 3) about the wrist
+    articulation: Tensor  # (B, 20) radians, Theta without its first six
+    bone_scales: Tensor  # (B, 6) alpha
+    shape: Tensor  # (B, 7) beta
+
+
+class DeepHPS(LightningModule):
+    """The method: three trunks, HPSL, losses, metrics, optimiser.
+
+    Args:
+        pose_trunk: trunk of the pose network, and the shared one.
+        scale_trunk: trunk of the bone-scale network.
+        shape_trunk: trunk of the shape network.
+        shared_trunk: one trunk feeds all three heads (the paper has three independent networks).
+        rotation: how the pose network says the global rotation: "axis-angle" (the paper's 26 numbers) or "6d".
+        learn_bone_scale: False keeps alpha = 1.
+        learn_shape: False keeps beta = 0.
+        loss: of a point: "squared" (the paper's 1/2 ||.||^2) or "distance".
+        vertex_weight: of L_V against L_J (the paper: equal).
+        limit_weight: of the joint-limit penalty, per rad^2.
+        prior_weight: of ||alpha - 1||^2 / scale_sigma^2 + ||beta||^2, which decides what joints alone leave open.
+        lr: largest learning rate of AdamW.
+        weight_decay: of AdamW.
+        warmup_steps: steps of linear warm-up; a half cosine to zero follows over the rest of the run.
+        convention: joint convention of the labels and predictions.
+        report_domains: domains whose errors are logged one by one as well, as `val/<domain>/...`.
+    """
+
+    def __init__(
+        self,
+        pose_trunk: TrunkName = "resnet18",
+        scale_trunk: TrunkName = "resnet18",
+        shape_trunk: TrunkName = "resnet18",
+        shared_trunk: bool = False,
+        rotation: Literal["6d", "axis-angle"] = "6d",
+        learn_bone_scale: bool = True,
+        learn_shape: bool = True,
+        loss: PointLoss = "squared",
+        vertex_weight: float = 1.0,
+        limit_weight: float = 0.1,
+        prior_weight: float = 1e-3,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-4,
+        warmup_steps: int = 200,
+        convention: str = "open",
+        report_domains: tuple[str, ...] | list[str] = (),
+    ) -> None:
+        super().__init__()
+        check_choice("rotation", rotation, ("6d", "axis-angle"))
+        self.save_hyperparameters()
+        self.hpsl = HandPoseShapeLayer(open_hand("right"), convention)
+        low, high = articulation_limits(self.hpsl.model)
+        self.register_buffer("limits", torch.stack([low, high]), persistent=False)
+        self._build_networks()
+        self.metrics = nn.ModuleDict(
+            {
+                stage + domain: hand_errors()
+                for stage in ("val/", "test/")
+                for domain in ("", *(f"{d}/" for d in report_domains))
+            }
+        )
+        self.success = nn.ModuleDict({per: SuccessRate(SUCCESS_THRESHOLDS, per) for per in ("hand", "joint")})
+
+    def _build_networks(self) -> None:
+        hyper = self.hparams
+        self.pose_trunk = build_trunk(hyper.pose_trunk)
+        # a shared trunk is registered once; None, not Identity, so that no code can run two by mistake
+        self.scale_trunk = None if hyper.shared_trunk else build_trunk(hyper.scale_trunk)
+        self.shape_trunk = None if hyper.shared_trunk else build_trunk(hyper.shape_trunk)
+        pose_outputs = POSE_SIZE + (3 if hyper.rotation == "6d" else 0)
+        self.pose_head = zero_head(self.pose_trunk.features, pose_outputs)
+        self.scale_head = zero_head((self.scale_trunk or self.pose_trunk).features, SCALE_SIZE)
+        self.shape_head = zero_head((self.shape_trunk or self.pose_trunk).features, SHAPE_SIZE)
+
+    @property
+    def hand_model_id(self) -> str:
+        """Id of the hand model whose vertices this network predicts."""
+        return self.hpsl.model.id
+
+    def forward(self, depth: Tensor, cube_centre: Tensor, cube_side: Tensor) -> HandEstimate:
+        """Hands in cropped depth pictures.
+
+        Args:
+            depth: (B, 1, 128, 128) metres, 0 = missing.
+            cube_centre: (B, 3) metres, camera frame.
+            cube_side: (B,) metres.
+        """
+        picture = normalise_depth(depth, cube_centre[:, 2], cube_side)
+        features = self.pose_trunk(picture)
+        scale_features = self.scale_trunk(picture) if self.scale_trunk is not None else features
+        shape_features = self.shape_trunk(picture) if self.shape_trunk is not None else features
+        offsets = self.pose_head(features)
+        bone_scales = 1 + self.scale_head(scale_features) * float(self.hparams.learn_bone_scale)
+        shape = self.shape_head(shape_features) * float(self.hparams.learn_shape)
+
+        cubes, turns, articulation = offsets.split([3, offsets.shape[1] - 23, 20], 1)
+        translation = cube_centre + 0.5 * cube_side[:, None] * cubes
+        if self.hparams.rotation == "6d":
+            rotation = rotation_6d_to_matrix(turns + turns.new_tensor([1.0, 0, 0, 0, 1, 0]))
+        else:
+            rotation = axis_angle_to_matrix(turns)
+        pose = torch.cat([translation, torch.zeros_like(translation), articulation], 1)  # Theta, rotation beside it
+        hands = self.hpsl(pose, bone_scales, shape, rotation)
+        return HandEstimate(hands.vertices, hands.joints, translation, rotation, articulation, bone_scales, shape)
+
+    # -- losses, in the order of the paper: L = L_J + 1[mesh] L_V, then what keeps the hand a hand
+
+    def losses(self, estimate: HandEstimate, batch: HandBatch) -> dict[str, Tensor]:
+        """Named terms and their weighted `total`, of an estimate against the labels of `batch`."""
+        self._check_labels(batch)
+        hyper = self.hparams
+        joint_valid = batch["joint_valid"] & batch["has_3d"][:, None]
+        terms = {"joints": point_loss(estimate.joints, batch["joints_3d"], joint_valid, hyper.loss, DECIMETRE)}
+        terms["vertices"] = terms["joints"].new_zeros(())
+        if "vertices" in batch:
+            mesh_valid = batch["has_mesh"][:, None].expand(-1, estimate.vertices.shape[1])
+            terms["vertices"] = point_loss(estimate.vertices, batch["vertices"], mesh_valid, hyper.loss, DECIMETRE)
+        terms["limits"] = joint_limit_loss(estimate.articulation, *self.limits)
+        terms["prior"] = parameter_prior(estimate.bone_scales, estimate.shape)
+        terms["total"] = (
+            terms["joints"]
+            + hyper.vertex_weight * terms["vertices"]
+            + hyper.limit_weight * terms["limits"]
+            + hyper.prior_weight * terms["prior"]
+        )
+        return terms
+
+    def _check_labels(self, batch: HandBatch) -> None:
+        check_batch(batch, LABELS)
+        foreign = set(batch["convention"]) - {self.hparams.convention}
+        if foreign:
+            raise ValueError(
+                f"batch['convention']: expected '{self.hparams.convention}' throughout, got {sorted(foreign)}; "
+                "set --model.convention or have the reader convert its labels"
+            )
+        foreign = set(batch["hand_model"]) - {self.hand_model_id, ""}
+        if foreign:
+            raise ValueError(
+                f"batch['hand_model']: expected '{self.hand_model_id}', got {sorted(foreign)}; "
+                "its vertices mean other places: render with the same hand model or clear has_mesh"
+            )
+
+    # -- steps
+
+    def _step(self, batch: HandBatch, stage: str) -> tuple[HandEstimate, Tensor]:
+        check_batch(batch, NEEDS)
+        estimate = self(batch["depth"], batch["cube_centre"], batch["cube_side"])
+        terms = self.losses(estimate, batch)
+        shares = {"mesh_share": batch["has_mesh"].float().mean(), "joint_share": batch["has_3d"].float().mean()}
+        logged = {f"{stage}/loss_{name}": term for name, term in terms.items()}
+        logged |= {f"{stage}/{name}": share for name, share in shares.items()}
+        self.log_dict(logged, on_epoch=stage != "train", batch_size=len(batch["depth"]), add_dataloader_idx=False)
+        return estimate, terms["total"]
+
+    def training_step(self, batch: HandBatch, batch_idx: int) -> Tensor:
+        """Total loss () of a batch."""
+        return self._step(batch, "train")[1]
+
+    def validation_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Losses and metrics of a batch."""
+        estimate, _ = self._step(batch, "val")
+        self._measure(estimate, batch, "val")
+
+    def test_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Losses and metrics of a batch."""
+        estimate, _ = self._step(batch, "test")
+        self._measure(estimate, batch, "test")
+        valid = batch["joint_valid"] & batch["has_3d"][:, None]
+        for metric in self.success.values():
+            metric.update(estimate.joints, batch["joints_3d"], valid)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the success rates, one number a threshold."""
+        for per, metric in self.success.items():
+            for threshold, share in zip(SUCCESS_THRESHOLDS, metric.compute(), strict=True):
+                self.log(f"test/success_{per}_{threshold:.0f}mm", share)
+            metric.reset()
+
+    def _measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
+        """Feed and log the stage's metrics: of all samples, and of each domain to report."""
+        joints = batch["joints_3d"]
+        joint_valid = batch["joint_valid"] & batch["has_3d"][:, None]
+        mesh_valid = batch["has_mesh"][:, None].expand(-1, estimate.vertices.shape[1])
+        vertices = batch["vertices"] if "vertices" in batch else torch.zeros_like(estimate.vertices)
+        for domain in ("", *self.hparams.report_domains):
+            rows = joints.new_tensor([domain in ("", name) for name in batch["domain"]], dtype=torch.bool)
+            if not rows.any():
+                continue
+            name = f"{stage}/{domain}/" if domain else f"{stage}/"
+            metrics = self.metrics[name]
+            roots = estimate.joints[rows, 0], joints[rows, 0]
+            for alignment in ALIGNMENTS:
+                metrics[f"joints_{alignment}"].update(estimate.joints[rows], joints[rows], joint_valid[rows])
+                metrics[f"mean_pose_{alignment}"].update(joints[rows], joint_valid[rows], batch["cube_centre"][rows])
+                metrics[f"vertices_{alignment}"].update(
+                    estimate.vertices[rows], vertices[rows], mesh_valid[rows], roots
+                )
+            logged = {f"{name}{key}_mm": metric for key, metric in metrics.items()}
+            self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
+
+    def predict_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> HandPrediction:
+        """Hands as pictured: what was mirrored to look like a right hand is mirrored back."""
+        check_batch(batch, NEEDS)
+        estimate = self(batch["depth"], batch["cube_centre"], batch["cube_side"])
+        pixels = project(estimate.joints, batch["K"])
+        mirrored = batch["mirrored"][:, None]
+        width = batch["depth"].shape[-1]
+        u = torch.where(mirrored, width - 1 - pixels[..., 0], pixels[..., 0])
+        flip = torch.where(mirrored, -1.0, 1.0)[..., None] * estimate.joints.new_tensor([1.0, 0, 0])
+        flip = flip + estimate.joints.new_tensor([0.0, 1, 1])  # (B, 1, 3)
+        return HandPrediction(
+            joints_3d=estimate.joints * flip,
+            joints_2d=torch.stack([u, pixels[..., 1]], -1),
+            vertices=estimate.vertices * flip,
+            parts=None,
+            side=batch["side"],
+            confidence=None,
+            frame=Frame.ABSOLUTE,
+            hand_model=self.hand_model_id,
+            convention=self.hparams.convention,
+        )
+
+    # -- optimiser and checkpoints
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, warm-up and half cosine by the global step."""
+        hyper = self.hparams
+        optimiser = torch.optim.AdamW(self.parameters(), lr=hyper.lr, weight_decay=hyper.weight_decay)
+        factor = warmup_cosine(hyper.warmup_steps, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the hand model."""
+        checkpoint["hand_model"] = self.hand_model_id
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raise if the checkpoint was made with another hand model: its vertices would mean other places."""
+        found = checkpoint.get("hand_model", "none")
+        if found != self.hand_model_id:
+            raise ValueError(
+                f"checkpoint: made with hand model '{found}', expected '{self.hand_model_id}'; "
+                "load it with the hand model it was trained on, or train anew"
+            )
+
+
+def normalise_depth(depth: Tensor, centre_z: Tensor, cube_side: Tensor) -> Tensor:
+    """Depth in cube units: -1 the near face, +1 the far face and all that is missing or outside.
+
+    Args:
+        depth: (B, 1, H, W) metres, 0 = missing.
+        centre_z: (B,) metres.
+        cube_side: (B,) metres.
+
+    Returns:
+        (B, 1, H, W) in [-1, 1].
+    """
+    check_shape("depth", depth, ("B", 1, "H", "W"))
+    check_shape("centre_z", centre_z, (len(depth),))
+    check_shape("cube_side", cube_side, (len(depth),))
+    unit = (depth - centre_z[:, None, None, None]) / (0.5 * cube_side[:, None, None, None])
+    return torch.where((depth > 0) & (unit >= -1), unit.clamp(max=1), torch.ones_like(unit))
+
+
+def parameter_prior(bone_scales: Tensor, shape: Tensor, scale_sigma: float = 0.1) -> Tensor:
+    """Mean () over the batch of ||alpha - 1||^2 / sigma^2 + ||beta||^2, of (B, 6) and (B, 7).
+
+    Bone scales and the controls for lengths overlap; this picks one of the hands that fit alike.
+    """
+    return (((bone_scales - 1) / scale_sigma).square().sum(1) + shape.square().sum(1)).mean()
+
+
+def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """Learning-rate factor by global step: linear from 0 to 1, then a half cosine back to 0."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+    return factor
+
+
+def zero_head(features: int, outputs: int) -> nn.Linear:
+    """A linear layer that says 0 before training: the networks start at the reference hand."""
+    head = nn.Linear(features, outputs)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def hand_errors() -> nn.ModuleDict:
+    """Joint and vertex errors and the mean pose's, by alignment."""
+    metrics: dict[str, nn.Module] = {}
+    for alignment in ALIGNMENTS:
+        metrics[f"joints_{alignment}"] = PointError(alignment)
+        metrics[f"vertices_{alignment}"] = PointError(alignment)
+        metrics[f"mean_pose_{alignment}"] = MeanPoseError(alignment)
+    return nn.ModuleDict(metrics)
