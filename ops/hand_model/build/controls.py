@@ -40,14 +40,16 @@ NAIL_FLATNESS = np.cos(np.deg2rad(15))  # faces whose normals agree so well coun
 def shape_controls(model: ShapeModel, space: ShapeSpace) -> np.ndarray:
     """Displacements (V, 3, 7) in metres per unit, in the order of CONTROL_NAMES."""
     directions = bone_directions(space.joints, space.tips)
-    fingers = [joint for joints in FINGER_JOINTS.values() for joint in joints]
     palm_long = {0: np.diag([1 + LENGTH_STEP, 1, 1])}
-    fingers_long = {joint: stretch(directions[joint], 1 + LENGTH_STEP, 1) for joint in fingers}
+    long = {joint: stretch(directions[joint], 1 + LENGTH_STEP, 1) for joint in range(1, 16)}
+    fingers_long = {
+        joint: long[joint] for joint in range(1, 13)
+    }  # not the thumb: length would be the sum of two others
     tips_thick = {joint: stretch(directions[joint], 1, 1 + TIP_GIRTH_STEP) for joint in DISTAL_JOINTS}
     palm_thick = {0: np.diag([1, 1 + PALM_THICKNESS_STEP, 1])}
     diameter = DIAMETER_STEP * _slider(model, "r-hand-fingers-diameter")
     controls = {
-        "length": _scaled(model, space, palm_long | fingers_long),
+        "length": _scaled(model, space, palm_long | long),
         "mass": _scaled(model, space, palm_thick) + diameter,
         "size": SIZE_STEP * space.mean,
         "palm_length": _scaled(model, space, palm_long),
