@@ -201,7 +201,7 @@ def resample_depth(depth: np.ndarray, affine: np.ndarray, size: int) -> np.ndarr
         return np.where(inside, values, 0)
 
     corners = np.stack([at(top + i, left + j) for i in (0, 1) for j in (0, 1)])
-    smooth = (corners.min(0) > 0) & (np.ptp(corners, axis=0) < SURFACE_JUMP)
+    smooth = np.ptp(corners, axis=0) < SURFACE_JUMP
     weights = np.stack([(1 - down) * (1 - along), (1 - down) * along, down * (1 - along), down * along])
     nearest = np.take_along_axis(corners, weights.argmax(0)[None], 0)[0]
     return np.where(smooth, (weights * corners).sum(0), nearest).astype(np.float32)

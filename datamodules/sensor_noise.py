@@ -1,13 +1,14 @@
-"""What a depth camera does to a depth picture: ragged and lost edges, holes, flying pixels, range noise, quantisation.
+"""What a depth camera does to a depth picture: ragged and lost edges, holes, range noise, quantisation.
 
 Every random number is a hash of the sample's key and the pixel, so a picture's noise is the same wherever and however
 often it is drawn. Lengths in the picture are in the sensor's own pixels and become crop pixels by the crop's scale, as
 if the sensor's picture had been cropped and resized by picking the nearest pixel. The model is that of Handa et al. (A
 Benchmark for RGB-D Visual Odometry, 3D Reconstruction and SLAM, ICRA 2014: lateral shift, disparity noise,
-quantisation) plus lost edges and holes; its numbers come from `python -m benchmarks.sensor_fit`.
+quantisation) plus lost edges and holes; its numbers come from `python -m benchmarks.sensor_fit`. Both cameras remove
+flying pixels themselves, so there are none.
 
-Order per pixel: pick the source pixel (lateral shift), lose it at an edge or in a hole, let it fly between two
-surfaces, add range noise, quantise. A lost pixel loses its label, too: labels of a real picture stand where depth is.
+Order per pixel: pick the source pixel (lateral shift), lose it at an edge or in a hole, add range noise, quantise. A
+lost pixel loses its label, too: labels of a real picture stand where depth is.
 """
 
 from dataclasses import astuple, dataclass, fields
@@ -25,12 +26,11 @@ from ops.render.threads import over_batch
 class SensorNoise:
     """Noise of one depth camera; all zero is none."""
 
-    lateral: float = 0.0  # sensor pixels, std of the shift of a pixel's ray
+    lateral: float = 0.0  # sensor pixels, std of the shift of a pixel's ray, which shows at edges
     edge_reach: float = 0.0  # sensor pixels from a depth edge within which a pixel can be lost
     edge_loss: float = 0.0  # share of those pixels that are lost
     hole_share: float = 0.0  # share of the hand covered by holes
     hole_size: float = 0.0  # sensor pixels, side of a hole
-    flying_share: float = 0.0  # share of pixels beside an inner depth edge that lie between the two surfaces
     range_floor: float = 0.0  # metres, std of range noise at no distance
     range_growth: float = 0.0  # 1/metres, std of range noise grows by this times z^2
     correlation: float = 0.0  # sensor pixels over which range noise is alike
@@ -43,36 +43,31 @@ class SensorNoise:
 
 
 NOISE_FIELDS = tuple(field.name for field in fields(SensorNoise))
-(LATERAL, EDGE_REACH, EDGE_LOSS, HOLE_SHARE, HOLE_SIZE, FLYING, FLOOR, GROWTH, CORRELATION, STEP, UNIT) = range(11)
+(LATERAL, EDGE_REACH, EDGE_LOSS, HOLE_SHARE, HOLE_SIZE, FLOOR, GROWTH, CORRELATION, STEP, UNIT) = range(10)
 
 NOISE_PROFILES: dict[str, SensorNoise] = {
     "none": SensorNoise(),
-    # PrimeSense structured light: the NYU frame
+    # PrimeSense structured light, fitted to the NYU frame
     "nyu": SensorNoise(
-        lateral=0.6,
-        edge_reach=1.0,
-        edge_loss=0.2,
-        hole_share=0.0,
-        hole_size=4.0,
-        flying_share=0.02,
-        range_floor=0.0,
-        range_growth=0.0012,
-        correlation=4.0,
-        disparity_step=0.0028,
-        unit=0.001,
-    ),
-    # Intel SR305 coded light: the seven SR305 frames
-    "sr305": SensorNoise(
         lateral=0.4,
         edge_reach=1.0,
-        edge_loss=0.3,
-        hole_share=0.004,
+        edge_loss=0.02,
+        hole_share=0.0003,
         hole_size=3.0,
-        flying_share=0.02,
-        range_floor=0.0003,
-        range_growth=0.0008,
+        range_growth=0.0006,
+        correlation=4.0,
+        disparity_step=0.0029,
+        unit=0.001,
+    ),
+    # Intel SR305 coded light, fitted to seven frames
+    "sr305": SensorNoise(
+        lateral=0.32,
+        edge_reach=1.0,
+        edge_loss=0.01,
+        hole_share=0.0003,
+        hole_size=3.0,
+        range_floor=0.00004,
         correlation=2.0,
-        disparity_step=0.0,
         unit=0.000125,
     ),
 }
@@ -109,7 +104,7 @@ def add_sensor_noise(depth: Tensor, parts: Tensor, noise: Tensor, keys: Tensor, 
 
 
 # What the numbers are for: part of every hash.
-_SHIFT_X, _SHIFT_Y, _EDGE, _HOLE, _FLY, _RANGE = 1, 2, 3, 4, 5, 6
+_SHIFT_X, _SHIFT_Y, _EDGE, _HOLE, _RANGE = 1, 2, 3, 4, 5
 DEPTH_EDGE = 0.01  # metres: a step between neighbouring pixels that counts as an edge
 _KEY_STEP, _PURPOSE_STEP, _ROW_STEP, _COLUMN_STEP = 0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F
 _M1, _M2 = 0x7FEB352D, 0x846CA68B  # the 32-bit mixer "lowbias32" of Wellons' hash-prospector
@@ -159,36 +154,30 @@ def _noise_picture(depth, parts, noise, key, scale, noisy, labels):  # noqa: ANN
             z = depth[sy, sx]
             if z == 0:
                 continue
+            if abs(depth[y, x] - z) < DEPTH_EDGE:  # the same surface: the shift shows at edges alone
+                sy, sx, z = y, x, depth[y, x]
             if _unit(_hash(key, _HOLE, np.int64(y / hole), np.int64(x / hole))) < noise[HOLE_SHARE]:
                 continue
-            behind, lost = _edges(depth, sy, sx, z, reach)
-            if lost and _unit(_hash(key, _EDGE, y, x)) < noise[EDGE_LOSS]:
+            if _unit(_hash(key, _EDGE, y, x)) < noise[EDGE_LOSS] and _near_edge(depth, sy, sx, z, reach):
                 continue
-            if behind > 0:
-                fly = _unit(_hash(key, _FLY, y, x))
-                if fly < noise[FLYING]:
-                    z += (behind - z) * fly / noise[FLYING]
             z += (noise[FLOOR] + noise[GROWTH] * z * z) * _smooth_gauss(key, y, x, noise[CORRELATION] * scale)
             noisy[y, x] = _quantise(z, noise[STEP], noise[UNIT])
             labels[y, x] = parts[sy, sx]
 
 
 @njit(cache=True, inline="always")
-def _edges(depth, y, x, z, reach):  # noqa: ANN001, ANN202 - numba infers
-    """Depth of a surface behind a direct neighbour edge (0: none), and whether an edge lies within `reach` pixels."""
+def _near_edge(depth, y, x, z, reach):  # noqa: ANN001, ANN202 - numba infers
+    """Whether, within `reach` pixels up, down, left or right, there is nothing or a surface that lies farther back."""
     height, width = depth.shape
-    behind, lost = np.float32(0), False
     for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        for distance in range(1, max(reach, 1) + 1):
+        for distance in range(1, reach + 1):
             ny, nx = y + dy * distance, x + dx * distance
             if ny < 0 or ny >= height or nx < 0 or nx >= width:
                 break
             other = depth[ny, nx]
             if other == 0 or other - z > DEPTH_EDGE:
-                lost = lost or distance <= reach
-                if distance == 1:
-                    behind = max(behind, other)
-    return behind, lost
+                return True
+    return False
 
 
 @njit(cache=True, inline="always")

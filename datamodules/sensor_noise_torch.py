@@ -8,7 +8,7 @@ from torch import Tensor
 
 _KEY_STEP, _PURPOSE_STEP, _ROW_STEP, _COLUMN_STEP = 0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F
 _M1, _M2, _WORD = 0x7FEB352D, 0x846CA68B, 0xFFFFFFFF
-SHIFT_X, SHIFT_Y, EDGE, HOLE, FLY, RANGE = 1, 2, 3, 4, 5, 6
+SHIFT_X, SHIFT_Y, EDGE, HOLE, RANGE = 1, 2, 3, 4, 5
 DEPTH_EDGE = 0.01
 
 
@@ -17,7 +17,7 @@ def add_noise(depth: Tensor, parts: Tensor, noise: Tensor, keys: Tensor, scale: 
     picture = depth[:, 0]
     batch, height, width = picture.shape
     numbers = [column[:, None, None] for column in noise.unbind(-1)]
-    lateral, reach, edge_loss, hole_share, hole_size, flying, floor, growth, correlation, step, unit = numbers
+    lateral, reach, edge_loss, hole_share, hole_size, floor, growth, correlation, step, unit = numbers
     key, scale = keys[:, None, None], scale[:, None, None]
     y = torch.arange(height, device=depth.device)[None, :, None].expand(batch, height, width)
     x = torch.arange(width, device=depth.device)[None, None, :].expand(batch, height, width)
@@ -26,6 +26,10 @@ def add_noise(depth: Tensor, parts: Tensor, noise: Tensor, keys: Tensor, scale: 
     source_y = y + torch.round(lateral * scale * gauss(hash_of(key, SHIFT_Y, y, x))).long()
     source_x = x + torch.round(lateral * scale * gauss(hash_of(key, SHIFT_X, y, x))).long()
     source = (source_y.clamp(0, height - 1) * width + source_x.clamp(0, width - 1)).flatten(1)
+    here = y * width + x
+    z = picture.flatten(1).gather(1, source).view_as(picture)
+    same_surface = ((picture - z).abs() < DEPTH_EDGE) & (z > 0)
+    source = torch.where(same_surface.flatten(1), here.flatten(1), source)  # the shift shows at edges alone
     z = picture.flatten(1).gather(1, source).view_as(picture)
     label = parts.flatten(1).gather(1, source).view_as(parts)
 
@@ -33,15 +37,10 @@ def add_noise(depth: Tensor, parts: Tensor, noise: Tensor, keys: Tensor, scale: 
     hole = (hole_size * scale).clamp_min(1)
     lost = unit_of(hash_of(key, HOLE, (y / hole).long(), (x / hole).long())) < hole_share
     pixels = torch.ceil(reach * scale - 0.5).long()
-    behind, near_edge = edges(picture, pixels)
-    behind = behind.flatten(1).gather(1, source).view_as(picture)
-    near_edge = near_edge.flatten(1).gather(1, source).view_as(lost)
+    near_edge = edges(picture, pixels).flatten(1).gather(1, source).view_as(lost)
     lost = lost | (near_edge & (unit_of(hash_of(key, EDGE, y, x)) < edge_loss))
 
-    # flying pixels, range noise, quantisation
-    fly = unit_of(hash_of(key, FLY, y, x))
-    flies = (behind > 0) & (fly < flying)
-    z = torch.where(flies, z + (behind - z) * fly / flying, z)
+    # range noise, quantisation
     z = z + (floor + growth * z * z) * smooth_gauss(key, y, x, correlation * scale)
     z = quantise(z, step, unit)
     kept = (label > 0) & ~lost
@@ -70,11 +69,10 @@ def gauss(h: Tensor) -> Tensor:
     return (total - 510).float() * 0.006765949
 
 
-def edges(depth: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-    """Depth of a surface behind a direct neighbour edge (0: none), and whether an edge lies within `reach` pixels."""
-    behind = torch.zeros_like(depth)
+def edges(depth: Tensor, reach: Tensor) -> Tensor:
+    """Whether, within `reach` pixels up, down, left or right, there is nothing or a surface that lies farther back."""
     near = torch.zeros_like(depth, dtype=torch.bool)
-    for distance in range(1, max(int(reach.max()), 1) + 1):
+    for distance in range(1, int(reach.max()) + 1):
         for axis, sign in ((1, 1), (1, -1), (2, 1), (2, -1)):
             other = torch.roll(depth, sign * distance, axis)
             inside = torch.ones_like(near)
@@ -82,9 +80,7 @@ def edges(depth: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
             inside[(slice(None), rim, slice(None)) if axis == 1 else (slice(None), slice(None), rim)] = False
             edge = inside & ((other == 0) | (other - depth > DEPTH_EDGE))
             near = near | (edge & (distance <= reach))
-            if distance == 1:
-                behind = torch.where(edge, torch.maximum(behind, other), behind)
-    return behind, near
+    return near
 
 
 def smooth_gauss(key: Tensor, y: Tensor, x: Tensor, cell: Tensor) -> Tensor:
