@@ -147,7 +147,7 @@ class _Collapse:
 
     def _keeps_shape(self, a: int, b: int, shared: set[int]) -> bool:
         """Whether the faces that move neither flip (in two poses) nor become slivers (at rest)."""
-        old = np.array([self.faces[face] for face in self.faces_of[a] - shared]).reshape(-1, 3)
+        old = np.array([self.faces[face] for face in self.faces_of[a] - shared], dtype=int).reshape(-1, 3)
         new = np.where(old == a, b, old)
         before, after = (_normals(self.points[:2], faces) for faces in (old, new))  # (2, F, 3)
         sizes = np.linalg.norm(before, axis=-1) * np.linalg.norm(after, axis=-1)
