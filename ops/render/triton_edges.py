@@ -5,7 +5,7 @@
    place s as a fixed-point number, then the complement of the edge's index. The outermost crossing wins, the first of
    equals, in any order of the programs.
 2. `_blend_kernel`: each pixel collects what the pairs with its four neighbours give to it.
-3. Backward: `_image_gradient_kernel` is the transpose of 2, also collected; `_edge_gradient_kernel` adds what each
+3. Backward: towards the image the transpose of 2, by the same kernel; `_edge_gradient_kernel` adds what each
    noted crossing owes to the two ends of its edge, atomically: its last digits depend on the order of the programs.
 """
 # ruff: noqa: ANN001, ANN202  Triton gives the annotations of a kernel its own meaning
@@ -67,14 +67,14 @@ class _Blend(torch.autograd.Function):
         image, pixels, level = image.contiguous(), pixels.contiguous(), level.contiguous()
         keys = _crossings(pixels, level, vertex_level.contiguous(), edges, perspective, tolerance)
         ctx.save_for_backward(image, pixels, level, edges, keys)
-        return _gather(_blend_kernel, image, level, keys)
+        return _collect(image, level, keys, transpose=False)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         image, pixels, level, edges, keys = ctx.saved_tensors
         gradient = gradient.contiguous()
-        to_image = _gather(_image_gradient_kernel, gradient, level, keys) if ctx.needs_input_grad[0] else None
+        to_image = _collect(gradient, level, keys, transpose=True) if ctx.needs_input_grad[0] else None
         to_pixels = _edge_gradient(gradient, image, pixels, level, edges, keys) if ctx.needs_input_grad[1] else None
         return to_image, to_pixels, None, None, None, None, None
 
@@ -86,46 +86,50 @@ def _crossings(
     batch, height, width = level.shape
     keys = torch.full((batch, 2, height, width), -1, dtype=torch.int64, device=level.device)
     if batch * len(edges) and keys.numel():
-        _edge_kernel[(batch * len(edges),)](
-            pixels,
-            vertex_level,
-            edges,
-            level,
-            keys,
-            pixels.shape[1],
-            len(edges),
-            height,
-            width,
-            tolerance,
-            PERSPECTIVE=perspective,
-            EDGE_BITS=_EDGE_BITS,
-            ONE=_ONE,
-            LANES=_LANES,
-            num_warps=1,
-            enable_fp_fusion=False,
-        )
+        with torch.cuda.device_of(pixels):
+            _edge_kernel[(batch * len(edges),)](
+                pixels,
+                vertex_level,
+                edges,
+                level,
+                keys,
+                pixels.shape[1],
+                len(edges),
+                height,
+                width,
+                tolerance,
+                PERSPECTIVE=perspective,
+                EDGE_BITS=_EDGE_BITS,
+                ONE=_ONE,
+                LANES=_LANES,
+                num_warps=1,
+                enable_fp_fusion=False,
+            )
     return keys
 
 
-def _gather(kernel: Any, source: Tensor, level: Tensor, keys: Tensor) -> Tensor:
-    """A picture (B, C, H, W) from `source` (B, C, H, W) by one of the two kernels that collect."""
+def _collect(source: Tensor, level: Tensor, keys: Tensor, transpose: bool) -> Tensor:
+    """The blend of `source` (B, C, H, W), or the transpose of that linear map."""
     out = torch.empty_like(source)
     batch, height, width = level.shape
     if source.numel():
         blocks = triton.cdiv(height * width, _BLOCK)
-        kernel[(batch * blocks,)](
-            source,
-            level,
-            keys,
-            out,
-            blocks,
-            source.shape[1],
-            height,
-            width,
-            EDGE_BITS=_EDGE_BITS,
-            ONE=_ONE,
-            BLOCK=_BLOCK,
-        )
+        with torch.cuda.device_of(level):
+            _blend_kernel[(batch * blocks,)](
+                source,
+                level,
+                keys,
+                out,
+                blocks,
+                source.shape[1],
+                height,
+                width,
+                TRANSPOSE=transpose,
+                EDGE_BITS=_EDGE_BITS,
+                ONE=_ONE,
+                BLOCK=_BLOCK,
+                enable_fp_fusion=False,
+            )
     return out
 
 
@@ -137,23 +141,25 @@ def _edge_gradient(
     batch, height, width = level.shape
     if image.numel() and pixels.numel() and len(edges):
         blocks = triton.cdiv(height * width, _BLOCK)
-        _edge_gradient_kernel[(batch * blocks, 2)](
-            gradient,
-            image,
-            pixels,
-            edges,
-            level,
-            keys,
-            out,
-            blocks,
-            pixels.shape[1],
-            image.shape[1],
-            height,
-            width,
-            EDGE_BITS=_EDGE_BITS,
-            ONE=_ONE,
-            BLOCK=_BLOCK,
-        )
+        with torch.cuda.device_of(pixels):
+            _edge_gradient_kernel[(batch * blocks, 2)](
+                gradient,
+                image,
+                pixels,
+                edges,
+                level,
+                keys,
+                out,
+                blocks,
+                pixels.shape[1],
+                image.shape[1],
+                height,
+                width,
+                EDGE_BITS=_EDGE_BITS,
+                ONE=_ONE,
+                BLOCK=_BLOCK,
+                enable_fp_fusion=False,
+            )
     return out
 
 
@@ -262,15 +268,18 @@ def _weights(keys, level, place, height, width, inside, EDGE_BITS: tl.constexpr,
 
 
 @triton.jit
-def _given(picture, here, there, weight, to_here):
-    # to the pixel `here` by the pair with `there`
-    mask = to_here & (weight != 0.0)
+def _change(picture, here, there, weight, to_here, TRANSPOSE: tl.constexpr):
+    # what the pair with `there` adds to the pixel `here`: of the blend, or of its gradient towards the image
+    if TRANSPOSE:
+        mask = (weight != 0.0) & ~to_here
+        return weight * tl.where(to_here, here, tl.load(picture + there, mask=mask, other=0.0))
+    mask = (weight != 0.0) & to_here
     return tl.where(mask, weight * (here - tl.load(picture + there, mask=mask, other=0.0)), 0.0)
 
 
 @triton.jit(do_not_specialize=["blocks", "channels", "height", "width"])
 def _blend_kernel(
-    image,
+    source,
     level,
     keys,
     out,
@@ -278,6 +287,7 @@ def _blend_kernel(
     channels,
     height,
     width,
+    TRANSPOSE: tl.constexpr,
     EDGE_BITS: tl.constexpr,
     ONE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -286,70 +296,18 @@ def _blend_kernel(
     batch = (program // blocks).to(tl.int64)
     place = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
     inside = place < height * width
+    across, heights = keys + 2 * batch * height * width, level + batch * height * width
     right, to_right, left, to_left, lower, to_lower, upper, to_upper = _weights(
-        keys + 2 * batch * height * width,
-        level + batch * height * width,
-        place,
-        height,
-        width,
-        inside,
-        EDGE_BITS,
-        ONE,
+        across, heights, place, height, width, inside, EDGE_BITS, ONE
     )
     for channel in range(channels):
         start = (batch * channels + channel) * height * width
-        picture = image + start
+        picture = source + start
         here = tl.load(picture + place, mask=inside, other=0.0)
-        total = here + _given(picture, here, place + 1, right, to_right)
-        total += _given(picture, here, place - 1, left, to_left)
-        total += _given(picture, here, place + width, lower, to_lower)
-        total += _given(picture, here, place - width, upper, to_upper)
-        tl.store(out + start + place, total, mask=inside)
-
-
-@triton.jit
-def _returned(gradient, here, there, weight, to_here):
-    # the gradient of the pixel that the pair gave to, times what that gift owes to the pixel `here`
-    other = tl.load(gradient + there, mask=(weight != 0.0) & ~to_here, other=0.0)
-    return weight * tl.where(to_here, here, other)
-
-
-@triton.jit(do_not_specialize=["blocks", "channels", "height", "width"])
-def _image_gradient_kernel(
-    gradient,
-    level,
-    keys,
-    out,
-    blocks,
-    channels,
-    height,
-    width,
-    EDGE_BITS: tl.constexpr,
-    ONE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    program = tl.program_id(0)
-    batch = (program // blocks).to(tl.int64)
-    place = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < height * width
-    right, to_right, left, to_left, lower, to_lower, upper, to_upper = _weights(
-        keys + 2 * batch * height * width,
-        level + batch * height * width,
-        place,
-        height,
-        width,
-        inside,
-        EDGE_BITS,
-        ONE,
-    )
-    for channel in range(channels):
-        start = (batch * channels + channel) * height * width
-        picture = gradient + start
-        here = tl.load(picture + place, mask=inside, other=0.0)
-        total = here + _returned(picture, here, place + 1, right, to_right)
-        total += _returned(picture, here, place - 1, left, to_left)
-        total += _returned(picture, here, place + width, lower, to_lower)
-        total += _returned(picture, here, place - width, upper, to_upper)
+        total = here + _change(picture, here, place + 1, right, to_right, TRANSPOSE)
+        total += _change(picture, here, place - 1, left, to_left, TRANSPOSE)
+        total += _change(picture, here, place + width, lower, to_lower, TRANSPOSE)
+        total += _change(picture, here, place - width, upper, to_upper, TRANSPOSE)
         tl.store(out + start + place, total, mask=inside)
 
 

@@ -54,20 +54,22 @@ def _launch(
     if ids.numel() == 0 or len(faces) == 0:
         return
     blocks = triton.cdiv(height * width, _BLOCK)
-    kernel[(batch * blocks,)](
-        pixels,
-        z,
-        faces,
-        ids,
-        *others,
-        blocks,
-        z.shape[1],
-        height,
-        width,
-        PERSPECTIVE=perspective,
-        SLIVER=SLIVER,
-        BLOCK=_BLOCK,
-    )
+    with torch.cuda.device_of(ids):
+        kernel[(batch * blocks,)](
+            pixels,
+            z,
+            faces,
+            ids,
+            *others,
+            blocks,
+            z.shape[1],
+            height,
+            width,
+            PERSPECTIVE=perspective,
+            SLIVER=SLIVER,
+            BLOCK=_BLOCK,
+            enable_fp_fusion=False,
+        )
 
 
 @triton.jit

@@ -51,8 +51,18 @@ def show_labels(
     parts = torch.empty(keys.shape, dtype=torch.uint8, device=keys.device)
     count, block = keys.numel(), 1024
     if count:
-        grid = (triton.cdiv(count, block),)
-        _label_kernel[grid](keys, part_of_face.contiguous(), depth, parts, count, EMPTY=_EMPTY, LOW=_LOW, BLOCK=block)
+        with torch.cuda.device_of(keys):
+            _label_kernel[(triton.cdiv(count, block),)](
+                keys,
+                part_of_face.contiguous(),
+                depth,
+                parts,
+                count,
+                EMPTY=_EMPTY,
+                LOW=_LOW,
+                BLOCK=block,
+                enable_fp_fusion=False,
+            )
     return depth, parts
 
 
@@ -75,24 +85,25 @@ def _launch(
     faces = len(topology.faces)
     if batch * faces == 0 or out.numel() == 0:
         return
-    _raster_kernel[(batch * faces,)](
-        pixels.detach().contiguous(),
-        z.detach().contiguous(),
-        topology.faces,
-        out,
-        vertices,
-        faces,
-        out.shape[1],
-        out.shape[2],
-        near,
-        PERSPECTIVE=perspective,
-        MASK_ONLY=mask_only,
-        LOW=_LOW,
-        ROWS=_ROWS,
-        COLUMNS=_COLUMNS,
-        num_warps=1,
-        enable_fp_fusion=False,
-    )
+    with torch.cuda.device_of(z):
+        _raster_kernel[(batch * faces,)](
+            pixels.detach().contiguous(),
+            z.detach().contiguous(),
+            topology.faces,
+            out,
+            vertices,
+            faces,
+            out.shape[1],
+            out.shape[2],
+            near,
+            PERSPECTIVE=perspective,
+            MASK_ONLY=mask_only,
+            LOW=_LOW,
+            ROWS=_ROWS,
+            COLUMNS=_COLUMNS,
+            num_warps=1,
+            enable_fp_fusion=False,
+        )
 
 
 @triton.jit
