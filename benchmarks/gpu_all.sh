@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Everything that needs a CUDA device, in one go: the marked tests, then the benchmarks; figures go to benchmarks/results.
+#   benchmarks/gpu_all.sh            (PYTHON=... names another interpreter than .venv/bin/python)
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+python=${PYTHON:-.venv/bin/python}
+failed=()
+
+"$python" -m pytest -m gpu || failed+=("tests")
+for name in render_cuda; do
+  "$python" -m "benchmarks.$name" --save || failed+=("$name")
+done
+
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "failed: ${failed[*]}" >&2
+  exit 1
+fi
