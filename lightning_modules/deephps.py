@@ -107,6 +107,9 @@ class DeepHPS(LightningModule):
         self.hpsl = HandPoseShapeLayer(open_hand("right"), convention)
         low, high = articulation_limits(self.hpsl.model)
         self.register_buffer("limits", torch.stack([low, high]), persistent=False)
+        # before training, the reference hand stands in the middle of the cube
+        centre = torch.tensor(self.hpsl.model.v_template.mean(0), dtype=torch.float32)
+        self.register_buffer("reference_centre", centre, persistent=False)
         self._build_networks()
         self.metrics = nn.ModuleDict(
             {
@@ -141,7 +144,8 @@ class DeepHPS(LightningModule):
             cube_centre: (B, 3) metres, camera frame.
             cube_side: (B,) metres.
         """
-        picture = normalise_depth(depth, cube_centre[:, 2], cube_side)
+        sight = torch.nn.functional.normalize(cube_centre, dim=-1)
+        picture = normalise_depth(depth, cube_centre, cube_side)
         features = self.pose_trunk(picture)
         scale_features = self.scale_trunk(picture) if self.scale_trunk is not None else features
         shape_features = self.shape_trunk(picture) if self.shape_trunk is not None else features
@@ -149,12 +153,16 @@ class DeepHPS(LightningModule):
         bone_scales = 1 + self.scale_head(scale_features) * float(self.hparams.learn_bone_scale)
         shape = self.shape_head(shape_features) * float(self.hparams.learn_shape)
 
-        cubes, turns, articulation = offsets.split([3, offsets.shape[1] - 23, 20], 1)
-        translation = cube_centre + 0.5 * cube_side[:, None] * cubes
+        shifts, turns, articulation = offsets.split([3, offsets.shape[1] - 23, 20], 1)
         if self.hparams.rotation == "6d":
-            rotation = rotation_6d_to_matrix(turns + turns.new_tensor([1.0, 0, 0, 0, 1, 0]))
+            turned = rotation_6d_to_matrix(turns + turns.new_tensor([1.0, 0, 0, 0, 1, 0]))
         else:
-            rotation = axis_angle_to_matrix(turns)
+            turned = axis_angle_to_matrix(turns)
+        towards = rotation_onto(sight)
+        rotation = towards @ turned
+        shifts = 0.5 * cube_side[:, None] * shifts
+        centre = cube_centre + (towards @ shifts[..., None]).squeeze(-1)
+        translation = centre - rotation @ self.reference_centre  # Theta counts from the wrist
         pose = torch.cat([translation, torch.zeros_like(translation), articulation], 1)  # Theta, rotation beside it
         hands = self.hpsl(pose, bone_scales, shape, rotation)
         return HandEstimate(hands.vertices, hands.joints, translation, rotation, articulation, bone_scales, shape)
@@ -300,22 +308,43 @@ class DeepHPS(LightningModule):
             )
 
 
-def normalise_depth(depth: Tensor, centre_z: Tensor, cube_side: Tensor) -> Tensor:
-    """Depth in cube units: -1 the near face, +1 the far face and all that is missing or outside.
+def normalise_depth(depth: Tensor, cube_centre: Tensor, cube_side: Tensor) -> Tensor:
+    """Depth along the line of sight to the cube's centre, in cube units: -1 the near face, +1 the far face.
+
+    A hand off the optical axis looks as if turned towards the camera, but its depth, measured along z, is sheared.
+    Measured along the line of sight, depth and outline agree, and the hand looks the same wherever it is held.
 
     Args:
-        depth: (B, 1, H, W) metres, 0 = missing.
-        centre_z: (B,) metres.
+        depth: (B, 1, S, S) metres along z, 0 = missing; the square crop whose side covers the cube's at its centre.
+        cube_centre: (B, 3) metres, camera frame.
         cube_side: (B,) metres.
 
     Returns:
-        (B, 1, H, W) in [-1, 1].
+        (B, 1, S, S) in [-1, 1]; +1 also where depth is missing or outside the cube.
     """
-    check_shape("depth", depth, ("B", 1, "H", "W"))
-    check_shape("centre_z", centre_z, (len(depth),))
+    check_shape("depth", depth, ("B", 1, "S", "S"))
+    check_shape("cube_centre", cube_centre, (len(depth), 3))
     check_shape("cube_side", cube_side, (len(depth),))
-    unit = (depth - centre_z[:, None, None, None]) / (0.5 * cube_side[:, None, None, None])
+    size = depth.shape[-1]
+    half = 0.5 * cube_side[:, None]
+    sight = torch.nn.functional.normalize(cube_centre, dim=-1)
+    steps = (torch.arange(size, device=depth.device, dtype=depth.dtype) + 0.5) * (2 / size) - 1  # -1..1 over the crop
+    # a pixel's point is z (a, b, 1): its projection onto the line of sight is z (a sight_x + b sight_y + sight_z)
+    a, b = (cube_centre[:, i, None] + half * steps for i in (0, 1))
+    along_u = (a / cube_centre[:, 2:] * sight[:, :1])[:, None, None, :]  # (B, 1, 1, S)
+    along_v = (b / cube_centre[:, 2:] * sight[:, 1:2] + sight[:, 2:])[:, None, :, None]  # (B, 1, S, 1)
+    distance = cube_centre.norm(dim=-1)[:, None, None, None]
+    unit = (depth * (along_u + along_v) - distance) / half[:, :, None, None]
     return torch.where((depth > 0) & (unit >= -1), unit.clamp(max=1), torch.ones_like(unit))
+
+
+def rotation_onto(sight: Tensor) -> Tensor:
+    """The smallest rotations (B, 3, 3) that turn the optical axis onto unit vectors (B, 3), z > 0."""
+    x, y, z = sight.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, zero, x, zero, zero, y, -x, -y, zero], -1).unflatten(-1, (3, 3))  # of (0, 0, 1) x sight
+    identity = torch.eye(3, dtype=sight.dtype, device=sight.device)
+    return identity + cross + cross @ cross / (1 + z)[:, None, None]
 
 
 def parameter_prior(bone_scales: Tensor, shape: Tensor, scale_sigma: float = 0.1) -> Tensor:
