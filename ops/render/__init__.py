@@ -17,13 +17,15 @@ then the sum is clamped to [0, 1]. This is the analytic antialiasing of Laine et
 High-Performance Differentiable Rendering", SIGGRAPH Asia 2020, with one change: outline edges are found from the mesh
 (a static table of edges and the vertices opposite them), not from the triangles that pixels happen to show. At hand
 meshes' density triangles at the rim are smaller than a pixel and cover no pixel's centre, so looking from the pixels
-misses most of the outline and its gradient. Steep edges (|dy| >= |dx|) are walked along rows, the others along columns.
-Of several outline edges between p and q the outermost counts. An edge is part of the outline if its faces lie on one
-side of it on the screen: folds, rims (one face) and edges with a face seen exactly edge-on.
+misses most of the outline and its gradient. An edge is part of the outline if its faces lie on one side of it on the
+screen: folds, rims (one face) and edges with a face seen exactly edge-on. Every outline edge is walked along rows and
+along columns; of several between p and q only the outermost counts; and it counts where it crosses steeply: edges with
+|dy| >= |dx| on rows, the others on columns. (An edge that crosses the other way still hides what lies behind it:
+without that, edges just inside the outline are counted twice, and the gradient at 48 px is 3 % too large.)
 
 A backend is a module with these four functions. `pixels` (B, V, 2) and `z` (B, V) are the projected vertices, finite
-everywhere; a vertex with z < near is culled (near is -inf under weak perspective); `topology` holds faces (F, 3) and
-edges (E, 4) as int32 on the vertices' device (topology.py); all pictures have size (H, W).
+everywhere; a vertex with z < near is culled (near is -inf under weak perspective); `topology` holds faces (F, 3),
+edges (E, 4) and sides (E, 2) as int32 on the vertices' device (topology.py); all pictures have size (H, W).
 
 - `rasterize_ids(pixels, z, topology, size, near, perspective) -> (B, H, W) int32`: the face seen, -1 none; no gradient.
 - `interpolate(pixels, z, topology, ids, perspective) -> barycentrics (B, H, W, 3), depth (B, H, W)`: perspective-

@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ops.render import numba_edges
 from ops.render.numba_interpolate import interpolate_backward, interpolate_kernel
-from ops.render.numba_raster import id_kernel, mask_kernel
+from ops.render.numba_raster import id_kernel
 from ops.render.threads import over_batch
 from ops.render.topology import Topology
 
@@ -82,16 +82,9 @@ class _Silhouette(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, z: Tensor, topology: Topology, size: tuple[int, int], near: float) -> Tensor:
         coverage = torch.empty(len(z), 1, *size)
-        mask, flat = coverage[:, 0].numpy(), coverage.view(len(z), -1).numpy()
-        xy, depth, faces, edges = _numpy(pixels, z, topology.faces, topology.edges)
-
-        def task(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            mask_kernel(start, stop, xy, depth, faces, near, mask)
-            tables = numba_edges.crossing_kernel(start, stop, xy, depth, near, edges, mask, True, False, math.inf)
-            numba_edges.blend_mask_kernel(*tables, flat)
-            return tables
-
-        ctx.tables = over_batch(task, len(z))
+        xy, depth, *tables = _numpy(pixels, z, topology.faces, topology.edges, topology.sides)
+        arrays = xy, depth, near, tuple(tables), coverage[:, 0].numpy()
+        ctx.tables = over_batch(lambda start, stop: numba_edges.coverage_kernel(start, stop, *arrays), len(z))
         ctx.vertices = pixels.shape[1]
         return coverage
 
@@ -120,12 +113,11 @@ class _Antialias(torch.autograd.Function):
     ) -> Tensor:
         blended = image.clone(memory_format=torch.contiguous_format)
         flat = _numpy(image.flatten(2), blended.flatten(2))
-        xy, depth, edges, heights = _numpy(pixels, z, topology.edges, level)
+        xy, depth, heights, *tables = _numpy(pixels, z, level, topology.faces, topology.edges, topology.sides)
+        arrays = xy, depth, near, tuple(tables), heights, perspective, tolerance
 
         def task(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            tables = numba_edges.crossing_kernel(
-                start, stop, xy, depth, near, edges, heights, False, perspective, tolerance
-            )
+            tables = numba_edges.fold_kernel(start, stop, *arrays)
             numba_edges.blend_image_kernel(*tables, *flat)
             return tables
 

@@ -133,25 +133,6 @@ def id_kernel(
 
 
 @njit(**_OPTIONS)
-def mask_kernel(start: int, stop: int, pixels: Array, z: Array, faces: Array, near: float, mask: Array) -> None:
-    """Writes mask (B, H, W) float32: 1 where any face covers the pixel's centre, else 0."""
-    height, width = mask.shape[1:]
-    screen = np.empty((z.shape[1], 3))
-    for b in range(start, stop):
-        _load_screen(pixels[b], z[b], near, False, screen)
-        picture = mask[b]
-        picture[:] = 0
-        for f in range(faces.shape[0]):
-            if _culled(screen, faces[f, 0], faces[f, 1], faces[f, 2]):
-                continue
-            rows, long, upper, lower = _outline(screen, faces[f, 0], faces[f, 1], faces[f, 2])
-            for y in range(_first_pixel(rows[0], height), _first_pixel(rows[2], height)):
-                first, last = _span(float(y), rows[1], long, upper, lower, width)
-                for x in range(first, last):
-                    picture[y, x] = 1
-
-
-@njit(**_OPTIONS)
 def label_kernel(
     start: int,
     stop: int,

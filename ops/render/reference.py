@@ -136,15 +136,15 @@ def _crossings(
 ) -> _Crossings:
     """The crossings of one picture that count: visible, over something farther, the outermost between two pixels."""
     height, width = level.shape
-    ends, inner = _outline(pixels, vertex_level, topology)
+    ends, side = _outline(pixels, vertex_level, topology)
     steep = _is_steep(pixels[ends])
     found = []
-    for along_rows in (True, False):  # steep edges cross rows, the others columns
-        chosen = steep == along_rows
+    for along_rows in (True, False):
         frame = pixels if along_rows else pixels.flip(-1)
         lines, places = (height, width) if along_rows else (width, height)
-        edge, line, v, edge_level = _walk(frame, vertex_level, ends[chosen], lines, perspective)
-        upwards = inner[chosen][edge]  # the surface lies at larger v
+        edge, line, v, edge_level = _walk(frame, vertex_level, ends, lines, perspective)
+        falling = frame[ends[:, 1], 1] < frame[ends[:, 0], 1]
+        upwards = (falling ^ (side < 0) ^ (not along_rows))[edge]  # the surface lies at larger v
         near_side = torch.where(upwards, v.detach().ceil(), v.detach().ceil() - 1)
         far_side = torch.where(upwards, near_side - 1, near_side + 1)
         s = torch.where(upwards, near_side - v, v - near_side)
@@ -155,14 +155,16 @@ def _crossings(
         p, q = line * strides[0] + near_side * strides[1], line * strides[0] + far_side * strides[1]
         at_p, at_q = level.flatten()[p], level.flatten()[q]
         visible = ((at_p - edge_level).abs() <= tolerance) & (at_q < edge_level) & (at_q < at_p)
-        crossings = _Crossings(p[visible], q[visible], s[visible])
+        crossings, edge = _Crossings(p[visible], q[visible], s[visible]), edge[visible]
         best = _outermost(crossings, height * width)
+        # steep edges count on rows, the others on columns, but hide what lies behind them on both
+        best = best[steep[edge[best]] == along_rows]
         found.append(_Crossings(*(column[best] for column in crossings)))
     return _Crossings(*(torch.cat(columns) for columns in zip(*found, strict=True)))
 
 
 def _outline(pixels: Tensor, vertex_level: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
-    """Ends (N, 2) of the edges with all faces on one side; and whether that is the side of larger x (steep) or y."""
+    """Ends a, b (N, 2) of the edges with all faces on one side, and which: (N,) positive for a's right, seen from b."""
     a, b, *opposite = topology.edges.long().unbind(1)
     live = torch.isfinite(vertex_level)
     along = pixels[b] - pixels[a]
@@ -173,9 +175,7 @@ def _outline(pixels: Tensor, vertex_level: Tensor, topology: Topology) -> tuple[
     # a face seen edge-on has side 0 and decides nothing
     side = (sides[0] + sides[1]).detach()
     outline = (sides[0] * sides[1] >= 0) & (side != 0)
-    ends = torch.stack([a, b], -1)
-    larger = torch.where(_is_steep(pixels[ends]), -side * along[:, 1], side * along[:, 0]) > 0
-    return ends[outline], larger[outline]
+    return torch.stack([a, b], -1)[outline], side[outline]
 
 
 def _walk(

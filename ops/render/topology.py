@@ -15,10 +15,11 @@ SLIVER = 1e-4
 
 
 class Topology(NamedTuple):
-    """Faces (F, 3) and edges (E, 4), int32, contiguous, on one device."""
+    """Tables of a mesh, int32, contiguous, on one device."""
 
-    faces: Tensor
+    faces: Tensor  # (F, 3)
     edges: Tensor  # (E, 4): end a, end b, the vertex opposite in one face, in the other (-1: there is none)
+    sides: Tensor  # (E, 2): these faces f as f + 1 if they run from a to b, -f - 1 if from b to a (0: there is none)
     vertices: int  # smallest number of vertices that the faces can index
 
 
@@ -58,25 +59,28 @@ def _build(faces: Tensor) -> Topology:
     if array.size and array.min() < 0:
         raise ValueError(f"faces: expected indices from 0 on, got {array.min()}")
     tables = [
-        torch.from_numpy(np.ascontiguousarray(t, dtype=np.int32)).to(faces.device) for t in (array, _edges(array))
+        torch.from_numpy(np.ascontiguousarray(table, dtype=np.int32)).to(faces.device)
+        for table in (array, *_edges(array))
     ]
     return Topology(*tables, vertices=int(array.max()) + 1 if array.size else 0)
 
 
-def _edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 4) edges with the vertices opposite.
+def _edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges (E, 4) and sides (E, 2).
 
     An edge of more than two faces gets a row per face, each a rim: whichever of them bounds the outline is then found.
     """
-    sides = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)  # (3F, 2)
+    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])  # (3F, 2)
     opposite = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
-    order = np.lexsort((sides[:, 1], sides[:, 0]))
-    sides, opposite = sides[order], opposite[order]
-    new = np.ones(len(sides), dtype=bool)
-    new[1:] = (sides[1:] != sides[:-1]).any(axis=1)
-    counts = np.diff(np.append(np.flatnonzero(new), len(sides)))
-    count_of_side = np.repeat(counts, counts)
-    pair = new & (count_of_side == 2)
-    rows = new & pair | (count_of_side != 2)
-    partner = np.where(pair, np.roll(opposite, -1), -1)
-    return np.column_stack([sides, opposite, partner])[rows]
+    face = np.tile(np.arange(1, len(faces) + 1), 3) * np.where(ends[:, 0] < ends[:, 1], 1, -1)
+    ends = np.sort(ends, axis=1)
+    order = np.lexsort((ends[:, 1], ends[:, 0]))
+    ends, opposite, face = ends[order], opposite[order], face[order]
+    new = np.ones(len(ends), dtype=bool)
+    new[1:] = (ends[1:] != ends[:-1]).any(axis=1)
+    counts = np.diff(np.append(np.flatnonzero(new), len(ends)))
+    paired = np.repeat(counts, counts) == 2
+    rows = new | ~paired
+    other_opposite = np.where(paired, np.roll(opposite, -1), -1)
+    other_face = np.where(paired, np.roll(face, -1), 0)
+    return np.column_stack([ends, opposite, other_opposite])[rows], np.column_stack([face, other_face])[rows]
