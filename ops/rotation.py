@@ -27,7 +27,8 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     safe = torch.where(small, torch.ones_like(squared), squared)
     angle = safe.sqrt()
     a = torch.where(small, 1 - squared / 6, torch.sin(angle) / angle)
-    b = torch.where(small, 0.5 - squared / 24, (1 - torch.cos(angle)) / safe)
+    half_sine = torch.sin(angle / 2)  # 1 - cos(t) cancels for small t, 2 sin(t / 2)^2 does not
+    b = torch.where(small, 0.5 - squared / 24, 2 * half_sine * half_sine / safe)
     ax, ay, az = a * x, a * y, a * z
     bx, by, bz = b * x, b * y, b * z
     xy, xz, yz = bx * y, bx * z, by * z

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.checks import check_choice, check_same_device, check_shape
+from ops.checks import check_choice, check_same_device, check_shape, require_module
 from ops.hand_model.conventions import joint_convention
 from ops.hand_model.kinematics import axis_angle_to_matrix_cpu, pose_bones, pose_bones_cpu
 from ops.hand_model.model import HandModel
@@ -73,6 +73,10 @@ class HandLayer(nn.Module):
             raise ValueError(
                 "flat_hand_mean: expected True with pose_space='matrix', got False; rotation matrices are absolute, "
                 "there is no mean to add: use 'axis-angle' or 'pca'"
+            )
+        if backend == "triton":
+            require_module(
+                "triton", "HandLayer(backend='triton')", "install a CUDA build of torch or use backend='auto'"
             )
         self.model = model
         self.pose_space = pose_space
