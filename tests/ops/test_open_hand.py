@@ -174,6 +174,20 @@ def test_limits_hold_the_rest_pose_and_are_zero_where_nothing_moves(hand):
     np.testing.assert_allclose(degrees[[1, 4, 7, 10], 1], 85, atol=2)
 
 
+def test_thumb_starts_from_alongside_the_index_metacarpal(hand):
+    joints = joints_of(hand)
+    index, thumb = joints[1] - joints[0], bone(hand, 13)
+    (flexion_low, flexion_high), (abduction_low, abduction_high) = hand.limits[13]
+    adducted = Rotation.from_rotvec(hand.abduction_axes[13] * abduction_low).apply(thumb)
+    assert np.rad2deg(np.arctan2(adducted[2], -adducted[0]) - np.arctan2(index[2], -index[0])) == pytest.approx(
+        0, abs=8
+    )
+    raised = Rotation.from_rotvec(hand.flexion_axes[13] * flexion_low).apply(thumb)
+    assert abs(raised[1]) < 0.1  # back in the palm's plane
+    assert np.rad2deg(flexion_high - flexion_low) == pytest.approx(70, abs=0.01)
+    assert np.rad2deg(abduction_high - abduction_low) == pytest.approx(60, abs=0.01)
+
+
 def test_bone_groups_follow_the_fingers(hand):
     assert hand.bone_groups.tolist() == [0, 2, 2, 2, 3, 3, 3, 5, 5, 5, 4, 4, 4, 1, 1, 1]
 

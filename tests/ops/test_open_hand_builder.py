@@ -143,6 +143,7 @@ def test_decimation_never_crosses_a_texture_seam():
     mesh = decimate(Triangles(np.arange(49), faces, seamed), [vertices, vertices], (1, 1), vertices=30, rim=18)
     sides = mesh.uv_faces >= 49
     assert (sides.all(1) | ~sides.any(1)).all()
+    np.testing.assert_array_equal(mesh.uv_faces % 49, mesh.rows[mesh.faces])  # a corner stays with its vertex
     corners = vertices[mesh.uv_faces % 49]
     assert (corners[sides.all(1)][..., 0] >= 3).all() and (corners[~sides.any(1)][..., 0] <= 3).all()
 
