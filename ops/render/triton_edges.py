@@ -1,9 +1,9 @@
 """Edge-driven antialiasing in Triton, forward and backward: the twin of `reference._blend`. Imported inside calls only.
 
-1. `_edge_kernel`: a program walks one edge of one picture. If the edge is part of the outline, it notes at each pair of
-   pixels that it passes how far out it does so and which edge it is, by an atomic maximum over one 64-bit key: the
-   place s as a fixed-point number, then the complement of the edge's index. The outermost crossing wins, the first of
-   equals, in any order of the programs.
+1. `_edge_kernel`: a program walks one edge of one picture along rows or columns. If the edge is part of the outline, it
+   notes at each pair of pixels that it passes how far out it does so and which edge it is, by an atomic maximum over
+   one 64-bit key: the place s as a fixed-point number, the complement of the edge's index, and a bit that says whether
+   the crossing counts or only hides others. The outermost wins, the first of equals, in any order of the programs.
 2. `_blend_kernel`: each pixel collects what the pairs with its four neighbours give to it.
 3. Backward: towards the image the transpose of 2, by the same kernel; `_edge_gradient_kernel` adds what each
    noted crossing owes to the two ends of its edge, atomically: its last digits depend on the order of the programs.
@@ -23,7 +23,7 @@ from ops.render.triton_raster import first_pixel
 
 _EDGE_BITS = 24
 _MOST_EDGES = 1 << _EDGE_BITS
-_ONE = float(1 << 38)  # s = 1 in fixed point; with the edge's bits below it, the key stays positive
+_ONE = float(1 << 37)  # s = 1 in fixed point; with the edge's bits and one more below it, the key stays positive
 _LANES, _BLOCK = 16, 256  # lines that a program walks at once; pixels of a program
 
 
@@ -87,7 +87,7 @@ def _crossings(
     keys = torch.full((batch, 2, height, width), -1, dtype=torch.int64, device=level.device)
     if batch * len(edges) and keys.numel():
         with torch.cuda.device_of(pixels):
-            _edge_kernel[(batch * len(edges),)](
+            _edge_kernel[(batch * len(edges), 2)](
                 pixels,
                 vertex_level,
                 edges,
@@ -191,6 +191,7 @@ def _edge_kernel(
     LANES: tl.constexpr,
 ):
     program = tl.program_id(0)
+    down = tl.program_id(1)  # 0: along rows, between right and left neighbours; 1: along columns
     picture = (program // edge_count).to(tl.int64)
     edge = program % edge_count
     first_vertex = picture * vertex_count
@@ -205,20 +206,19 @@ def _edge_kernel(
     side = side_c + side_d
     live = tl.minimum(level_a, level_b) > float("-inf")
     if live & (side_c * side_d >= 0.0) & (side != 0.0):
-        steep = tl.abs(dy) >= tl.abs(dx)
-        larger = tl.where(steep, -side * dy, side * dx) > 0.0  # the surface lies at larger v
-        # steep edges cross rows: v is x and the line y; the others cross columns
-        va, la = tl.where(steep, xa, ya), tl.where(steep, ya, xa)
-        vb, lb = tl.where(steep, xb, yb), tl.where(steep, yb, xb)
+        # v grows along the line; the lines are rows, where v is x, or columns, where v is y
+        larger = tl.where(down == 0, -side * dy, side * dx) > 0.0  # the surface lies at larger v
+        counts = (tl.abs(dy) >= tl.abs(dx)) == (down == 0)  # steep edges count on rows, the others on columns
+        va, la = tl.where(down == 0, xa, ya), tl.where(down == 0, ya, xa)
+        vb, lb = tl.where(down == 0, xb, yb), tl.where(down == 0, yb, xb)
         swap = la > lb
         v0, l0, level_0 = tl.where(swap, vb, va), tl.where(swap, lb, la), tl.where(swap, level_b, level_a)
         v1, l1, level_1 = tl.where(swap, va, vb), tl.where(swap, la, lb), tl.where(swap, level_a, level_b)
-        places = tl.where(steep, width, height)
-        line_stride, place_stride = tl.where(steep, width, 1), tl.where(steep, 1, width)
-        first = tl.where(steep, first_pixel(l0, height), first_pixel(l0, width))
-        stop = tl.where(steep, first_pixel(l1, height), first_pixel(l1, width))
+        lines, places = tl.where(down == 0, height, width), tl.where(down == 0, width, height)
+        line_stride, place_stride = tl.where(down == 0, width, 1), tl.where(down == 0, 1, width)
+        first, stop = first_pixel(l0, lines), first_pixel(l1, lines)
         surface = level + picture * height * width
-        noted = keys + (2 * picture + tl.where(steep, 0, 1)) * height * width
+        noted = keys + (2 * picture + down) * height * width
         for start in range(first, stop, LANES):
             line = start + tl.arange(0, LANES)
             from_end = line.to(tl.float64) - l0
@@ -239,7 +239,8 @@ def _edge_kernel(
             s = tl.where(larger, above - v, v - (above - 1.0))
             shown = (at_p > float("-inf")) & (tl.abs(at_p - edge_level) <= tolerance)
             kept = kept & shown & (edge_level > at_q) & (at_p > at_q)
-            key = ((s * ONE).to(tl.int64) << EDGE_BITS) | ((1 << EDGE_BITS) - 1 - edge).to(tl.int64)
+            name = 2 * ((1 << EDGE_BITS) - 1 - edge) + counts.to(tl.int32)
+            key = ((s * ONE).to(tl.int64) << (EDGE_BITS + 1)) | name.to(tl.int64)
             tl.atomic_max(noted + low_place, key, mask=kept, sem="relaxed")
 
 
@@ -248,8 +249,8 @@ def _weight(keys, level, here, there, pair, valid, EDGE_BITS: tl.constexpr, ONE:
     # what the pair of pixels `here` and `there` moves: the blend adds weight (I[here] - I[there]) to one of the two,
     # and whether that is `here`
     key = tl.load(keys + pair, mask=valid, other=-1)
-    noted = key >= 0
-    share = tl.where(noted, (key >> EDGE_BITS).to(tl.float64) / ONE - 0.5, 0.0)
+    noted = (key >= 0) & ((key & 1) == 1)
+    share = tl.where(noted, (key >> (EDGE_BITS + 1)).to(tl.float64) / ONE - 0.5, 0.0)
     # p, the pixel that shows the edge's own surface, is the nearer one
     here_is_p = tl.load(level + here, mask=noted, other=0.0) > tl.load(level + there, mask=noted, other=0.0)
     return tl.where(here_is_p, share, -share).to(tl.float32), (share < 0.0) == here_is_p
@@ -335,11 +336,11 @@ def _edge_gradient_kernel(
     low = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
     inside = low < height * width
     key = tl.load(keys + (2 * batch + down) * height * width + low, mask=inside, other=-1)
-    noted = key >= 0
+    noted = (key >= 0) & ((key & 1) == 1)
     high = low + tl.where(down == 0, 1, width)
     surface = level + batch * height * width
     low_is_p = tl.load(surface + low, mask=noted, other=0.0) > tl.load(surface + high, mask=noted, other=0.0)
-    s_is_small = (key >> EDGE_BITS).to(tl.float64) / ONE < 0.5
+    s_is_small = (key >> (EDGE_BITS + 1)).to(tl.float64) / ONE < 0.5
     p, q = tl.where(low_is_p, low, high), tl.where(low_is_p, high, low)
     receiver = tl.where(s_is_small, p, q)
     slope = tl.zeros([BLOCK], dtype=tl.float32)  # of the loss along s
@@ -352,7 +353,7 @@ def _edge_gradient_kernel(
     # s grows with the crossing v where p lies below it, and falls where p lies above
     slope = tl.where(low_is_p, slope, -slope)
 
-    edge = ((1 << EDGE_BITS) - 1 - (key & ((1 << EDGE_BITS) - 1))).to(tl.int32)
+    edge = ((1 << EDGE_BITS) - 1 - ((key >> 1) & ((1 << EDGE_BITS) - 1))).to(tl.int32)
     edge = tl.where(noted, edge, 0)
     a = batch * vertex_count + tl.load(edges + 4 * edge, mask=noted, other=0)
     b = batch * vertex_count + tl.load(edges + 4 * edge + 1, mask=noted, other=0)

@@ -47,6 +47,14 @@ def two_balls():
     return pixels, z, torch.cat([faces, faces + 12])
 
 
+def loose_triangles():
+    """Twelve triangles that share no vertex and overlap: edges of either slope hide others between the same pixels."""
+    random = torch.Generator().manual_seed(15)
+    centres = torch.rand(1, 12, 1, 2, generator=random) * 6 + torch.tensor([4.0, 3.0])
+    pixels = (centres + torch.randn(1, 12, 3, 2, generator=random) * 1.5).flatten(1, 2)
+    return pixels, torch.full((1, 36), 0.5), torch.arange(36).view(12, 3)
+
+
 def cotangent(like, seed=0):
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=like.dtype)
 
@@ -87,14 +95,16 @@ def test_interpolation(perspective):
 
 
 def test_silhouette():
-    pixels, z, faces = ball(batch=2)
-    z[1, 3] = 0.001  # its faces are culled, and their edges are none
+    pixels, z, faces = loose_triangles()
+    pixels, z = pixels.repeat(2, 1, 1), z.repeat(2, 1)
+    z[1, 24] = 0.001  # its face is culled, and with it the edges
     results = []
     for backend in (triton_backend, reference):
         leaf = pixels.clone().requires_grad_()
-        picture = backend.silhouette(leaf, z, topology_of(faces, 12), SIZE, NEAR)
+        picture = backend.silhouette(leaf, z, topology_of(faces, 36), SIZE, NEAR)
         results.append((picture, *torch.autograd.grad(picture, leaf, cotangent(picture))))
     assert ((results[1][0] > 0) & (results[1][0] < 1)).sum() > 10  # the outline is antialiased
+    assert not torch.equal(results[1][0][0], results[1][0][1])
     torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-6)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-5)
 
