@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import torch
 
-from datamodules.batch import FLAGS, RIGHT, HandBatch
+from datamodules.batch import FLAGS, LEFT, RIGHT, HandBatch
 from datamodules.hand_sampler import CUBE_SIDE
+from datamodules.transforms import mirror
 from ops.camera import CAMERA_PRESETS, camera_preset, crop_affine, intrinsics, transform_intrinsics, unproject
 
 Packing = Literal["16-bit", "nyu", "ho3d", "npy"]
@@ -132,6 +133,17 @@ def frame_camera(camera: str | None, frame: DepthFrame) -> tuple[torch.Tensor, s
     return intrinsics(fx, fy, cx, cy), camera
 
 
+def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
+    """The rectangle "u,v,width,height", pixels."""
+    if text is None:
+        return None
+    try:
+        left, top, width, height = (float(number) for number in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"box: expected u,v,width,height in pixels, got '{text}'") from error
+    return left, top, width, height
+
+
 def crop_frame(
     frame: DepthFrame,
     K: torch.Tensor,
@@ -146,7 +158,7 @@ def crop_frame(
         frame: the depth picture.
         K: (3, 3) of the frame.
         cube_centre: (3,) metres, camera frame.
-        side: 0 left, 1 right; the picture is not mirrored here (`datamodules.transforms.mirror`).
+        side: 0 left, 1 right; a left hand comes mirrored, to look like a right one.
         image_size: side of the crop, pixels.
         reach: metres; what lies farther from the centre is left out (a forearm, which rendered hands lack).
     """
@@ -163,7 +175,7 @@ def crop_frame(
         near = (points - centre).norm(dim=-1).reshape(depth.shape) <= reach
         depth = torch.where(near, depth, torch.zeros_like(depth))
     flags = {flag: torch.tensor([flag == "has_depth"]) for flag in FLAGS}
-    return HandBatch(
+    batch = HandBatch(
         depth=depth[None, None],
         K=crop_K,
         cube_centre=centre,
@@ -176,6 +188,7 @@ def crop_frame(
         key=[str(frame.path)],
         **flags,
     )
+    return mirror(batch) if side == LEFT else batch
 
 
 def resample_depth(depth: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:

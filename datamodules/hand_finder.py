@@ -58,8 +58,9 @@ def _box_mask(shape: tuple[int, int], box: tuple[float, float, float, float]) ->
 def _nearest_blob(depth: np.ndarray, focal: float) -> np.ndarray:
     """Mask (H, W) of the nearest connected surface that is large enough for a hand."""
     whole = depth > 0
-    whole[:, :-1] &= np.abs(np.diff(depth, axis=1)) < BLOB_JUMP
-    whole[:-1] &= np.abs(np.diff(depth, axis=0)) < BLOB_JUMP
+    across, down = np.abs(np.diff(depth, axis=1)) < BLOB_JUMP, np.abs(np.diff(depth, axis=0)) < BLOB_JUMP
+    for side, same in ((np.s_[:, :-1], across), (np.s_[:, 1:], across), (np.s_[:-1], down), (np.s_[1:], down)):
+        whole[side] &= same
     count, labels = cv2.connectedComponents(whole.astype(np.uint8), connectivity=4)
     area = np.bincount(labels.ravel(), ((depth / focal) ** 2).ravel(), minlength=count)
     large = [label for label in range(1, count) if area[label] >= BLOB_AREA]

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.batch import FLAGS, HandBatch
 from lightning_modules.prediction import Frame, HandPrediction
 from ops.camera import project
+from ops.hand_model import open_hand
 
 K = torch.tensor([[120.0, 0, 7.5], [0, 120.0, 7.5], [0, 0, 1]])
 
@@ -100,3 +101,26 @@ class ToyData(LightningDataModule):
         return DataLoader(ToyHands(self.image_size, self.length), self.batch_size)
 
     train_dataloader = val_dataloader = test_dataloader = _loader
+
+
+class FlatHand(LightningModule):
+    """Predicts the flat open hand around the crop's centre, fingers up, whatever it sees."""
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        model = open_hand()
+        vertices = torch.from_numpy(model.v_template).float()
+        self.register_buffer("vertices", (vertices - vertices.mean(0)) * scale, persistent=False)
+        self.weight = torch.nn.Parameter(torch.zeros(3))
+        self.hand_model_id = model.id
+
+    def predict_step(self, batch: HandBatch, batch_idx: int = 0) -> HandPrediction:
+        # the open hand's fingers point along -x, its back to +y: turned so that it stands up before the camera
+        turn = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+        flip = torch.where(batch["mirrored"], -1.0, 1.0)[:, None, None] * torch.tensor([1.0, 0, 0])
+        flip = flip + torch.tensor([0.0, 1, 1])
+        vertices = (self.vertices @ turn.T + batch["cube_centre"][:, None] + self.weight) * flip
+        joints = vertices[:, ::37][:, :21]
+        return HandPrediction(
+            joints, None, vertices, None, batch["side"], None, Frame.ABSOLUTE, self.hand_model_id, "open"
+        )

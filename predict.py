@@ -1,0 +1,93 @@
+"""A trained method on your own depth frame: overlay picture, named joints, mesh.
+
+python predict.py frame.png --camera nyu
+python predict.py frame.png --camera 475,475,320,240 --unit 0.000125 --side left
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lightning_modules.run_folder import folder_of_checkpoint, newest_best
+
+ROUNDS = 3  # each crops anew around the hand just predicted
+REACH = 0.13  # metres from the centre: a forearm beyond is left out, rendered hands have none
+
+
+def main() -> None:
+    """Run the command line; bad input ends with exit code 2 and a remedy."""
+    arguments = parse()
+    try:
+        run(arguments)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"predict.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("frame", type=Path, help="16-bit PNG, NYU's or HO-3D's colour packing, or .npy")
+    add("--camera", help="nyu, icvl, msra, sr305, ... or fx,fy,cx,cy in pixels; NYU's packing implies nyu")
+    add("--unit", type=float, help="metres per stored step (default: 0.001; HO-3D's own; 1 for floating-point .npy)")
+    add("--ckpt", type=Path, help="checkpoint (default: the newest best under runs/)")
+    add("--box", help="u,v,width,height of a rectangle with the hand, pixels (default: the nearest blob is searched)")
+    add("--side", choices=("right", "left"), default="right", help="which hand it is (default: right)")
+    add("--out", type=Path, help="folder for the results (default: predictions/ of the checkpoint's run)")
+    add("--overwrite", action="store_true", help="replace results that are there")
+    add("--labels", type=Path, help="true joints as text, u v d (mm) per joint, a frame a line; prints the errors")
+    add("--label-layout", default="nyu-14", help="joints of a line: nyu-14 or canonical-21 (default: nyu-14)")
+    add("--label-line", type=int, default=1, help="line of the labels that belongs to the frame (default: 1)")
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Read the frame, find the hand, predict, write the results."""
+    from datamodules.batch import LEFT, RIGHT
+    from datamodules.depth_frames import crop_frame, frame_camera, parse_box, read_depth_frame
+    from datamodules.hand_finder import find_hand
+
+    frame = read_depth_frame(arguments.frame, arguments.unit)
+    K, camera = frame_camera(arguments.camera, frame)
+    centre = find_hand(frame.depth, K, parse_box(arguments.box))
+    checkpoint = arguments.ckpt or newest_best()
+    files = result_files(arguments, checkpoint)
+
+    # torch's and Lightning's import is paid once the input is known to be good
+    from lightning_modules.frame_prediction import predict_refined, write_results
+    from lightning_modules.label_errors import label_errors, print_errors
+    from lightning_modules.restore import restore_method
+
+    print(f"checkpoint  {checkpoint}")
+    method = restore_method(checkpoint)
+    side = LEFT if arguments.side == "left" else RIGHT
+    prediction = predict_refined(method, lambda centre: crop_frame(frame, K, centre, side, reach=REACH), centre, ROUNDS)
+    facts = {
+        "picture": str(frame.path),
+        "camera": camera,
+        "K": K.tolist(),
+        "side": arguments.side,
+        "method": type(method).__name__,
+        "checkpoint": str(checkpoint),
+    }
+    shown = crop_frame(frame, K, prediction.vertices[0].mean(0).numpy(), RIGHT, reach=REACH)  # not mirrored
+    write_results(files, facts, frame.depth, K, shown, prediction)
+    if arguments.labels is not None:
+        errors, names = label_errors(
+            prediction.joints_3d[0], arguments.labels, arguments.label_layout, arguments.label_line, K
+        )
+        print_errors(errors, names, arguments.label_layout, prediction.convention)
+
+
+def result_files(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Path]:
+    """Where the results go; nothing that is there is replaced unasked."""
+    folder = arguments.out or (folder_of_checkpoint(checkpoint) or Path.cwd()) / "predictions"
+    files = {kind: folder / f"{arguments.frame.stem}_{kind}" for kind in ("overlay.png", "joints.json", "mesh.obj")}
+    if (there := [str(path) for path in files.values() if path.exists()]) and not arguments.overwrite:
+        raise FileExistsError(f"{', '.join(there)}: there already; give --overwrite or another --out")
+    return files
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""predict.py on depth frames: what it writes, and how it refuses what cannot be read."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import predict
+from lightning_modules import restore
+from lightning_modules.restore import restore_method
+from ops.camera import camera_preset, project
+from ops.hand_model import open_hand
+from ops.joints import CANONICAL_JOINTS
+from tests.toys import FlatHand
+
+DATA = Path(__file__).parent / ".." / ".." / "shared" / "data"
+NYU_FRAME = DATA / "nyu" / "depth_1_0000001.png"
+NYU_LABELS = DATA / "nyu" / "nyu_test_groundtruth_label.txt.xz"
+
+
+def checkpoint_of(path: Path, class_path: str = "tests.toys.FlatHand", **facts) -> Path:
+    method = FlatHand()
+    known = {"class_path": class_path, "init_args": {"scale": 1.0}, "hand_model": method.hand_model_id}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": method.state_dict(), "handful": known | facts}, path)
+    return path
+
+
+class Predict:
+    """predict.py's command line in the test's folder."""
+
+    def __init__(self, folder: Path, monkeypatch) -> None:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(restore, "METHODS", ("tests.",))
+        self.folder, self.monkeypatch = folder, monkeypatch
+        self.checkpoint = checkpoint_of(folder / "runs" / "flat" / "first" / "checkpoints" / "best.ckpt")
+
+    def frame(self, name: str = "frame.png", step: float = 0.001, at: int = 250) -> Path:
+        """A hand-sized blob at 0.7 m before a wall, left of the middle."""
+        depth = np.full((480, 640), 1.5)
+        depth[180:330, at : at + 90] = 0.7
+        cv2.imwrite(str(self.folder / name), (depth / step).round().astype(np.uint16))
+        return self.folder / name
+
+    def __call__(self, *arguments: object) -> None:
+        self.monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        predict.main()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """predict.py with a toy method's checkpoint under runs/."""
+    return Predict(tmp_path, monkeypatch)
+
+
+def joints_of(path: Path) -> tuple[dict, np.ndarray, np.ndarray]:
+    document = json.loads(path.read_text())
+    joints = [document["joints"][name] for name in CANONICAL_JOINTS]
+    return document, np.array([j["position_m"] for j in joints]), np.array([j["pixel"] for j in joints])
+
+
+def test_a_frame_gives_overlay_joints_and_mesh_beside_the_newest_best_checkpoint(run, capsys):
+    run(run.frame(), "--camera", "nyu")
+    folder = run.folder / "runs" / "flat" / "first" / "predictions"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "frame_joints.json",
+        "frame_mesh.obj",
+        "frame_overlay.png",
+    ]
+    assert "runs/flat/first/checkpoints/best.ckpt" in capsys.readouterr().out
+    document, positions, pixels = joints_of(folder / "frame_joints.json")
+    assert document["method"] == "FlatHand" and document["camera"] == "nyu" and document["side"] == "right"
+    assert document["hand_model"] == open_hand().id and document["checkpoint"].endswith("best.ckpt")
+    # the hand stands where the blob is; pixels are those of the original picture
+    K, _ = camera_preset("nyu")
+    torch.testing.assert_close(
+        project(torch.tensor(positions)[None].float(), K)[0].double(), torch.tensor(pixels), atol=0.01, rtol=0
+    )
+    vertices = [line.split()[1:] for line in (folder / "frame_mesh.obj").read_text().splitlines() if line[0] == "v"]
+    middle = np.array(vertices, float).mean(0)
+    assert middle == pytest.approx([(294.5 - 320) / 588 * 0.72, (254.5 - 240) / 587 * 0.72, 0.72], abs=0.02)
+    picture = cv2.imread(str(folder / "frame_overlay.png"))
+    assert picture.shape == (512, 640 + 2 * 512, 3)
+
+
+def test_a_left_hand_is_the_mirror_image_of_the_right_one_in_the_mirrored_frame(run):
+    frame = run.frame()
+    cv2.imwrite(str(run.folder / "mirrored.png"), cv2.imread(str(frame), cv2.IMREAD_UNCHANGED)[:, ::-1])
+    camera = "--camera=588,587,319.5,240"  # its principal point is the middle of the mirror
+    run(frame, camera, "--out", "out")
+    run("mirrored.png", camera, "--side", "left", "--out", "out")
+    _, right, right_pixels = joints_of(run.folder / "out" / "frame_joints.json")
+    document, left, left_pixels = joints_of(run.folder / "out" / "mirrored_joints.json")
+    assert document["side"] == "left"
+    np.testing.assert_allclose(left * [-1, 1, 1], right, atol=1e-5)
+    np.testing.assert_allclose(639 - left_pixels[:, 0], right_pixels[:, 0], atol=0.02)
+
+
+def test_results_are_not_replaced_unasked(run, capsys):
+    arguments = (run.frame(), "--camera=nyu", "--out=out")
+    run(*arguments)
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2 and "give --overwrite or another --out" in capsys.readouterr().err
+    run(*arguments, "--overwrite")
+
+
+def bad_checkpoint(run: Predict, what: str) -> Path:
+    path = run.folder / f"{what}.ckpt"
+    if what == "text":
+        path.write_text("no")
+    elif what == "foreign":
+        torch.save({"state_dict": {}, "epoch": 3}, path)
+    elif what == "code":
+        torch.save({"handful": Path("anything")}, path)
+    elif what == "class":
+        checkpoint_of(path, class_path="os.path.join")
+    elif what == "hand":
+        checkpoint_of(path, hand_model="mano-right:1234")
+    elif what == "weights":
+        checkpoint_of(path)
+        checkpoint = torch.load(path, weights_only=True)
+        torch.save({**checkpoint, "state_dict": {"weight": torch.zeros(4)}}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "what, message",
+    [
+        ("missing", "missing.ckpt: no such file"),
+        ("text", "cannot be read"),
+        ("code", "cannot be read"),
+        ("foreign", "not a checkpoint of this project"),
+        ("class", "'os.path.join' is not a method of this project"),
+        ("hand", "made with hand model 'mano-right:1234'"),
+        ("weights", "its weights do not fit"),
+    ],
+)
+def test_bad_checkpoints_are_refused(run, capsys, what, message):
+    with pytest.raises(SystemExit) as stop:
+        run(run.frame(), "--camera=nyu", f"--ckpt={bad_checkpoint(run, what)}", "--out=out")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and f"{what}.ckpt" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere.png", "--camera=nyu"], "nowhere.png: no such file"),
+        (["frame.png"], "camera: unknown for frame.png; give one of nyu"),
+        (["frame.png", "--camera=0,0,320,240"], "positive focal lengths"),
+        (["frame.png", "--camera=nyu", "--unit=1"], "try --unit 0.001 (0.70 m)"),
+        (["frame.png", "--camera=nyu", "--box=1,2,3"], "box: expected u,v,width,height"),
+        (["frame.png", "--camera=nyu", "--labels=nowhere.txt", "--out=o"], "nowhere.txt: no such file"),
+    ],
+)
+def test_bad_input_is_refused_with_exit_code_2(run, capsys, arguments, message):
+    run.frame()
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_any_checkpoint_the_remedy_is_named(run, capsys):
+    run.checkpoint.unlink()
+    with pytest.raises(SystemExit):
+        run(run.frame(), "--camera=nyu")
+    assert "no best checkpoint under runs/; train one (make train)" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_train_py_is_restored(train, monkeypatch):
+    monkeypatch.setattr(restore, "METHODS", ("tests.",))
+    cli = train("fit", "--test_after_fit=false", "--model.lr=0.125")
+    method = restore_method(cli.folder / "checkpoints" / "best.ckpt")
+    assert method.lr == 0.125 and not method.training
+    torch.testing.assert_close(method.joints, cli.model.joints)
+
+
+@pytest.mark.skipif(not NYU_FRAME.exists(), reason="no real NYU frame at hand")
+def test_a_real_nyu_frame_needs_no_option_and_is_judged_by_its_labels(run, capsys):
+    run(NYU_FRAME, "--out=out", f"--labels={NYU_LABELS}", "--label-layout=nyu-14")
+    said = capsys.readouterr().out
+    assert "errors over 12 joints of layout nyu-14" in said and "procrustes" in said and "little_tip" in said
