@@ -10,19 +10,20 @@ from numba import njit
 from numpy import ndarray as Array
 
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+_INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of what only kernels call
 _PER_PICTURE = 1024  # twice the crossings of a hand at 224 px; the tables grow where there are more
 # in place of a crossing's direction: clamped away, so without gradient; of an edge that only hides what lies behind it
 DEAD, HIDES = -1, -2
 Tables = tuple[Array, Array, Array]  # faces, edges, sides of a `Topology`
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _first_pixel(coordinate: float, limit: int) -> int:
     # the first integer >= coordinate, clamped to 0..limit before the cast, which is undefined for huge numbers
     return int(min(max(np.ceil(coordinate), 0.0), float(limit)))
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _outline(pixels: Array, z: Array, near: float, topology: Tables, signs: Array, outline: Array) -> int:
     # writes to outline (E, 2) the edges whose faces lie on one side and how many layers begin there; returns their
     # number. Layers are positive to the right of a, seen from b. A culled face or one without area has sign 0
@@ -43,7 +44,7 @@ def _outline(pixels: Array, z: Array, near: float, topology: Tables, signs: Arra
     return count
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _fill(pixels: Array, edges: Array, outline: Array, steps: Array, mask: Array) -> None:
     # hard mask (H, W) from the outline alone: along a row, the number of layers changes where outline edges cross it.
     # Equal to scan-converting every face, for edges inside the mesh add and take away a layer at the same pixel
@@ -64,12 +65,21 @@ def _fill(pixels: Array, edges: Array, outline: Array, steps: Array, mask: Array
     steps[:] = 0
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _edge_level(z0: float, z1: float, t: float, perspective: bool) -> float:
     return -1.0 / ((1.0 - t) / z0 + t / z1) if perspective else -((1.0 - t) * z0 + t * z1)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
+def _doubled(table: Array) -> Array:
+    larger = np.empty((2 * table.shape[0], table.shape[1]), table.dtype)
+    for n in range(table.shape[0]):
+        for i in range(table.shape[1]):
+            larger[n, i] = table[n, i]
+    return larger
+
+
+@njit(**_INNER)
 def _find(
     picture: int,
     pixels: Array,
@@ -120,8 +130,8 @@ def _find(
                     continue  # another edge lies farther out
                 if slot < 0:
                     if count == len(crossings):
-                        crossings = np.concatenate((crossings, np.empty_like(crossings)))
-                        places = np.concatenate((places, np.empty_like(places)))
+                        crossings = _doubled(crossings)
+                        places = _doubled(places)
                     slot = count
                     slots[along, upper] = slot
                     count += 1
@@ -142,7 +152,7 @@ def _find(
     return crossings, places, kept
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _blend_mask(crossings: Array, places: Array, begin: int, stop: int, mask: Array) -> None:
     # turns the hard mask (H * W) into coverage, in place, and marks as dead the crossings that the clamp cuts off
     for n in range(begin, stop):
@@ -219,7 +229,7 @@ def blend_image_kernel(crossings: Array, places: Array, image: Array, blended: A
             blended[picture, c, p if s < 0.5 else q] += (s - 0.5) * (image[picture, c, p] - image[picture, c, q])
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _move(crossings: Array, places: Array, n: int, towards_q: float, grad_pixels: Array) -> None:
     # adds the gradient of crossing n towards its edge's ends; towards_q is the gradient of s
     a, b, along = crossings[n, 1], crossings[n, 2], crossings[n, 5]

@@ -10,20 +10,21 @@ from numpy import ndarray as Array
 from ops.render.topology import SLIVER
 
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+_INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of what only kernels call
 Triple = tuple[float, float, float]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _offset(pixels: Array, vertex: int, x: int, y: int) -> tuple[float, float]:
     return float(pixels[vertex, 0]) - x, float(pixels[vertex, 1]) - y
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _cross(a: tuple[float, float], b: tuple[float, float]) -> float:
     return a[0] * b[1] - b[0] * a[1]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _weights(pixels: Array, face: Array, x: int, y: int) -> tuple[Triple, float]:
     # screen weights of the corners and twice the signed area, 0 for a sliver, whose corners count alike
     a, b, c = _offset(pixels, face[0], x, y), _offset(pixels, face[1], x, y), _offset(pixels, face[2], x, y)
@@ -95,7 +96,7 @@ def interpolate_backward(
                     _move(pixels[b], face, x, y, weights, total, grad, grad_pixels[b])
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _weight_gradient(
     weights: Triple,
     z: Array,
@@ -124,7 +125,7 @@ def _weight_gradient(
     return to_0, to_1, to_2
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _move(
     pixels: Array, face: Array, x: int, y: int, weights: Triple, total: float, grad: Triple, grad_pixels: Array
 ) -> None:

@@ -11,29 +11,30 @@ from numpy import ndarray as Array
 
 CULLED = -np.inf  # the nearness of a culled vertex, and of an empty pixel
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+_INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of what only kernels call
 Edge = tuple[float, float, float]
 Plane = tuple[float, float, float]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _first_pixel(coordinate: float, limit: int) -> int:
     # the first integer >= coordinate, clamped to 0..limit before the cast, which is undefined for huge numbers
     return int(min(max(np.ceil(coordinate), 0.0), float(limit)))
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _edge(x0: float, y0: float, x1: float, y1: float) -> Edge:
     # upper end and slope of an edge from its upper end 0 to its lower end 1; not used where the edge is level
     return x0, y0, (x1 - x0) / (y1 - y0)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _crossing(edge: Edge, y: float) -> float:
     # x where row y crosses the edge; from its end, for an edge may be nearly level and its slope huge
     return edge[0] + (y - edge[1]) * edge[2]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _outline(screen: Array, a: int, b: int, c: int) -> tuple[tuple[float, float, float], Edge, Edge, Edge]:
     # rows top, middle, bottom of a triangle and its three edges: long, upper, lower
     if screen[b, 1] < screen[a, 1]:
@@ -46,7 +47,7 @@ def _outline(screen: Array, a: int, b: int, c: int) -> tuple[tuple[float, float,
     return (ya, yb, yc), _edge(xa, ya, xc, yc), _edge(xa, ya, xb, yb), _edge(xb, yb, xc, yc)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _span(y: float, middle: float, long: Edge, upper: Edge, lower: Edge, width: int) -> tuple[int, int]:
     # the pixels first..stop-1 of row y
     x = _crossing(long, y)
@@ -54,7 +55,7 @@ def _span(y: float, middle: float, long: Edge, upper: Edge, lower: Edge, width: 
     return _first_pixel(min(x, other), width), _first_pixel(max(x, other), width)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _plane(screen: Array, a: int, b: int, c: int) -> tuple[Plane, float, float]:
     # nearness = first + second x + third y on the triangle, and its range, to which slivers must be clamped
     xa, ya, na = screen[a, 0], screen[a, 1], screen[a, 2]
@@ -65,12 +66,12 @@ def _plane(screen: Array, a: int, b: int, c: int) -> tuple[Plane, float, float]:
     return (na - along_x * xa - along_y * ya, along_x, along_y), na + min(nb, nc, 0.0), na + max(nb, nc, 0.0)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _culled(screen: Array, a: int, b: int, c: int) -> bool:
     return screen[a, 2] == CULLED or screen[b, 2] == CULLED or screen[c, 2] == CULLED
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _scan(screen: Array, faces: Array, nearest: Array, ids: Array) -> None:
     # z-buffer of one picture: screen (V, 3) x, y, nearness -> nearest (H, W) float32, ids (H, W) int32, -1 none
     height, width = ids.shape
@@ -97,7 +98,7 @@ def _scan(screen: Array, faces: Array, nearest: Array, ids: Array) -> None:
                     ids[y, x] = f
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _load_screen(pixels: Array, z: Array, near: float, perspective: bool, screen: Array) -> None:
     # (V, 2) pixels and (V,) z -> (V, 3) x, y, nearness
     for v in range(len(z)):
@@ -108,7 +109,7 @@ def _load_screen(pixels: Array, z: Array, near: float, perspective: bool, screen
             screen[v, 2] = 1.0 / z[v] if perspective else -float(z[v])
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _project(vertices: Array, K: Array, near: float, screen: Array) -> None:
     # (V, 3) metres -> (V, 3) x, y in pixels, nearness 1 / z
     for v in range(len(vertices)):
@@ -198,7 +199,7 @@ def colour_kernel(
                 rgb[b, 2, y, x] = _byte(blue * (wi * light[i, 2] + wj * light[j, 2] + wk * light[k, 2]))
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _label(ids: Array, face_parts: Array, depth: Array, parts: Array) -> None:
     # depth: nearness 1 / z -> metres, in place
     for y in range(ids.shape[0]):
@@ -208,7 +209,7 @@ def _label(ids: Array, face_parts: Array, depth: Array, parts: Array) -> None:
             parts[y, x] = face_parts[ids[y, x]] if covered else 0
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _barycentrics(screen: Array, a: int, b: int, c: int, x: int, y: int) -> tuple[float, float, float]:
     # perspective-correct barycentrics at a pixel: areas times nearness, clamped to the triangle for slivers' sake
     xa, ya, xb, yb = screen[a, 0] - x, screen[a, 1] - y, screen[b, 0] - x, screen[b, 1] - y
@@ -223,7 +224,7 @@ def _barycentrics(screen: Array, a: int, b: int, c: int, x: int, y: int) -> tupl
     return wa / total, wb / total, wc / total
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _texel(texture: Array, u: float, v: float) -> tuple[float, float, float]:
     # bilinear, v upwards, u = 0 and 1 are the texture's outer borders
     height, width = texture.shape[:2]
@@ -242,6 +243,6 @@ def _texel(texture: Array, u: float, v: float) -> tuple[float, float, float]:
     return red, green, blue
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _byte(value: float) -> int:
     return np.uint8(min(max(value, 0.0), 255.0) + 0.5)
