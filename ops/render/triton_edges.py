@@ -1,9 +1,9 @@
 """Edge-driven antialiasing in Triton, forward and backward: the twin of `reference._blend`. Imported inside calls only.
 
-1. `_edge_kernel`: a program walks one edge of one picture along rows or columns. If the edge is part of the outline, it
+1. `_edge_kernel`: a lane walks one edge of one picture along rows or columns. If the edge is part of the outline, it
    notes at each pair of pixels that it passes how far out it does so and which edge it is, by an atomic maximum over
    one 64-bit key: the place s as a fixed-point number, the complement of the edge's index, and a bit that says whether
-   the crossing counts or only hides others. The outermost wins, the first of equals, in any order of the programs.
+   the crossing counts or only hides others. The outermost wins, the first of equals, in any order of the lanes.
 2. `_blend_kernel`: each pixel collects what the pairs with its four neighbours give to it.
 3. Backward: towards the image the transpose of 2, by the same kernel; `_edge_gradient_kernel` adds what each
    noted crossing owes to the two ends of its edge, atomically: its last digits depend on the order of the programs.
@@ -24,7 +24,7 @@ from ops.render.triton_raster import first_pixel
 _EDGE_BITS = 24
 _MOST_EDGES = 1 << _EDGE_BITS
 _ONE = float(1 << 37)  # s = 1 in fixed point; with the edge's bits and one more below it, the key stays positive
-_LANES, _BLOCK = 16, 256  # lines that a program walks at once; pixels of a program
+_LANES, _BLOCK = 32, 256  # edges of a program, pixels of a program
 
 
 def blend(
@@ -86,13 +86,15 @@ def _crossings(
     batch, height, width = level.shape
     keys = torch.full((batch, 2, height, width), -1, dtype=torch.int64, device=level.device)
     if batch * len(edges) and keys.numel():
+        blocks = triton.cdiv(len(edges), _LANES)
         with torch.cuda.device_of(pixels):
-            _edge_kernel[(batch * len(edges), 2)](
+            _edge_kernel[(batch * blocks, 2)](
                 pixels,
                 vertex_level,
                 edges,
                 level,
                 keys,
+                blocks,
                 pixels.shape[1],
                 len(edges),
                 height,
@@ -167,19 +169,20 @@ def _edge_gradient(
 def _side(pixels, vertex_level, first_vertex, opposite, xa, ya, dx, dy):
     # doubled area of the face on this side of the edge; 0 where there is none or it is culled
     exists = opposite >= 0
-    vertex = first_vertex + tl.maximum(opposite, 0)
+    vertex = first_vertex + tl.where(exists, opposite, 0)
     x, y = tl.load(pixels + 2 * vertex).to(tl.float64), tl.load(pixels + 2 * vertex + 1).to(tl.float64)
     exists = exists & (tl.load(vertex_level + vertex) > float("-inf"))
     return tl.where(exists, dx * (y - ya) - dy * (x - xa), 0.0)
 
 
-@triton.jit(do_not_specialize=["vertex_count", "edge_count", "height", "width"])
+@triton.jit(do_not_specialize=["blocks", "vertex_count", "edge_count", "height", "width"])
 def _edge_kernel(
     pixels,
     vertex_level,
     edges,
     level,
     keys,
+    blocks,
     vertex_count,
     edge_count,
     height,
@@ -192,56 +195,62 @@ def _edge_kernel(
 ):
     program = tl.program_id(0)
     down = tl.program_id(1)  # 0: along rows, between right and left neighbours; 1: along columns
-    picture = (program // edge_count).to(tl.int64)
-    edge = program % edge_count
+    picture = (program // blocks).to(tl.int64)
+    edge = (program % blocks) * LANES + tl.arange(0, LANES)
+    exists = edge < edge_count
+    row = edges + 4 * tl.where(exists, edge, 0)
     first_vertex = picture * vertex_count
-    a, b = first_vertex + tl.load(edges + 4 * edge), first_vertex + tl.load(edges + 4 * edge + 1)
+    a, b = first_vertex + tl.load(row), first_vertex + tl.load(row + 1)
     xa, ya = tl.load(pixels + 2 * a).to(tl.float64), tl.load(pixels + 2 * a + 1).to(tl.float64)
     xb, yb = tl.load(pixels + 2 * b).to(tl.float64), tl.load(pixels + 2 * b + 1).to(tl.float64)
     level_a, level_b = tl.load(vertex_level + a).to(tl.float64), tl.load(vertex_level + b).to(tl.float64)
     dx, dy = xb - xa, yb - ya
-    side_c = _side(pixels, vertex_level, first_vertex, tl.load(edges + 4 * edge + 2), xa, ya, dx, dy)
-    side_d = _side(pixels, vertex_level, first_vertex, tl.load(edges + 4 * edge + 3), xa, ya, dx, dy)
+    side_c = _side(pixels, vertex_level, first_vertex, tl.load(row + 2), xa, ya, dx, dy)
+    side_d = _side(pixels, vertex_level, first_vertex, tl.load(row + 3), xa, ya, dx, dy)
     # all faces on one side; a face seen edge-on has side 0 and decides nothing
     side = side_c + side_d
     live = tl.minimum(level_a, level_b) > float("-inf")
-    if live & (side_c * side_d >= 0.0) & (side != 0.0):
-        # v grows along the line; the lines are rows, where v is x, or columns, where v is y
-        larger = tl.where(down == 0, -side * dy, side * dx) > 0.0  # the surface lies at larger v
-        counts = (tl.abs(dy) >= tl.abs(dx)) == (down == 0)  # steep edges count on rows, the others on columns
-        va, la = tl.where(down == 0, xa, ya), tl.where(down == 0, ya, xa)
-        vb, lb = tl.where(down == 0, xb, yb), tl.where(down == 0, yb, xb)
-        swap = la > lb
-        v0, l0, level_0 = tl.where(swap, vb, va), tl.where(swap, lb, la), tl.where(swap, level_b, level_a)
-        v1, l1, level_1 = tl.where(swap, va, vb), tl.where(swap, la, lb), tl.where(swap, level_a, level_b)
-        lines, places = tl.where(down == 0, height, width), tl.where(down == 0, width, height)
-        line_stride, place_stride = tl.where(down == 0, width, 1), tl.where(down == 0, 1, width)
-        first, stop = first_pixel(l0, lines), first_pixel(l1, lines)
-        surface = level + picture * height * width
-        noted = keys + (2 * picture + down) * height * width
-        for start in range(first, stop, LANES):
-            line = start + tl.arange(0, LANES)
-            from_end = line.to(tl.float64) - l0
-            v = v0 + from_end * ((v1 - v0) / (l1 - l0))
-            t = from_end / (l1 - l0)
-            if PERSPECTIVE:
-                edge_level = 1.0 / ((1.0 - t) / level_0 + t / level_1)
-            else:
-                edge_level = (1.0 - t) * level_0 + t * level_1
-            above = tl.ceil(v)
-            kept = (line < stop) & (above >= 1.0) & (above < places)  # both pixels lie in the picture
-            high = tl.where(kept, above, 1.0).to(tl.int32)
-            high_place = line * line_stride + high * place_stride
-            low_place = high_place - place_stride
-            at_high = tl.load(surface + high_place, mask=kept, other=float("-inf")).to(tl.float64)
-            at_low = tl.load(surface + low_place, mask=kept, other=float("-inf")).to(tl.float64)
-            at_p, at_q = tl.where(larger, at_high, at_low), tl.where(larger, at_low, at_high)
-            s = tl.where(larger, above - v, v - (above - 1.0))
-            shown = (at_p > float("-inf")) & (tl.abs(at_p - edge_level) <= tolerance)
-            kept = kept & shown & (edge_level > at_q) & (at_p > at_q)
-            name = 2 * ((1 << EDGE_BITS) - 1 - edge) + counts.to(tl.int32)
-            key = ((s * ONE).to(tl.int64) << (EDGE_BITS + 1)) | name.to(tl.int64)
-            tl.atomic_max(noted + low_place, key, mask=kept, sem="relaxed")
+    outline = exists & live & (side_c * side_d >= 0.0) & (side != 0.0)
+
+    # v grows along the line; the lines are rows, where v is x, or columns, where v is y
+    larger = tl.where(down == 0, -side * dy, side * dx) > 0.0  # the surface lies at larger v
+    counts = (tl.abs(dy) >= tl.abs(dx)) == (down == 0)  # steep edges count on rows, the others on columns
+    va, la = tl.where(down == 0, xa, ya), tl.where(down == 0, ya, xa)
+    vb, lb = tl.where(down == 0, xb, yb), tl.where(down == 0, yb, xb)
+    swap = la > lb
+    v0, l0, level_0 = tl.where(swap, vb, va), tl.where(swap, lb, la), tl.where(swap, level_b, level_a)
+    v1, l1, level_1 = tl.where(swap, va, vb), tl.where(swap, la, lb), tl.where(swap, level_a, level_b)
+    lines, places = tl.where(down == 0, height, width), tl.where(down == 0, width, height)
+    line_stride, place_stride = tl.where(down == 0, width, 1), tl.where(down == 0, 1, width)
+    first = first_pixel(l0, lines)
+    count = tl.where(outline, first_pixel(l1, lines) - first, 0)
+    slope = (v1 - v0) / (l1 - l0)  # infinite for an edge along the lines, which crosses none
+    surface = level + picture * height * width
+    noted = keys + (2 * picture + down) * height * width
+    name = 2 * ((1 << EDGE_BITS) - 1 - edge) + counts.to(tl.int32)
+    for step in range(tl.max(count, axis=0)):
+        line = first + step
+        from_end = line.to(tl.float64) - l0
+        v = v0 + from_end * slope
+        t = from_end / (l1 - l0)
+        if PERSPECTIVE:
+            edge_level = 1.0 / ((1.0 - t) / level_0 + t / level_1)
+        else:
+            edge_level = (1.0 - t) * level_0 + t * level_1
+        above = tl.ceil(v)
+        kept = (step < count) & (above >= 1.0) & (above < places)  # both pixels lie in the picture
+        high = tl.where(kept, above, 1.0).to(tl.int32)
+        high_place = line * line_stride + high * place_stride
+        low_place = high_place - place_stride
+        at_high = tl.load(surface + high_place, mask=kept, other=float("-inf")).to(tl.float64)
+        at_low = tl.load(surface + low_place, mask=kept, other=float("-inf")).to(tl.float64)
+        at_p, at_q = tl.where(larger, at_high, at_low), tl.where(larger, at_low, at_high)
+        s = tl.where(larger, above - v, v - (above - 1.0))
+        shown = (at_p > float("-inf")) & (tl.abs(at_p - edge_level) <= tolerance)
+        kept = kept & shown & (edge_level > at_q) & (at_p > at_q)
+        place = tl.where(kept, s * ONE, 0.0).to(tl.int64)
+        key = (place << (EDGE_BITS + 1)) | name.to(tl.int64)
+        tl.atomic_max(noted + low_place, key, mask=kept, sem="relaxed")
 
 
 @triton.jit
