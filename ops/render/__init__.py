@@ -1,7 +1,7 @@
 """Differentiable rendering of triangle meshes: triangle ids, silhouette, depth, parts, normals, RGB.
 
 Public: `render` and `rasterize` (api.py) with every gradient; `render_labels` and `render_labels_rgb` (labels.py), the
-fused rasteriser without gradients that data generation uses on the CPU.
+fused rasteriser without gradients that data generation uses (labels on CUDA as well).
 
 Conventions (ops/camera.py): OpenCV camera, metres, pixel (u, v) integer = pixel centre, row 0 on top.
 
@@ -36,7 +36,9 @@ edges (E, 4) and sides (E, 2) as int32 on the vertices' device (topology.py); al
   surfaces: p shows the edge's surface, |depth[p] - z_edge| <= fold_tolerance, and q shows something behind the edge,
   depth[q] > z_edge, or nothing (ids[q] = -1); gradients towards image and pixels.
 
-`reference.py` is the plain torch twin of all four and says what they mean; `cpu.py` is numba, parallel over the batch.
+`reference.py` is the plain torch twin of all four and says what they mean; `cpu.py` is numba, parallel over the batch;
+`triton_backend.py` is for CUDA, without compiled extensions; `nvdiffrast_backend.py` takes the faces from nvdiffrast's
+rasteriser and `nvdiffrast_native.py` its antialiasing as well (its own rule, not the one above), to compare with.
 """
 
 from ops.render.api import FOLD_TOLERANCE, Fragments, rasterize, render
