@@ -67,12 +67,15 @@ class SparseMatrix(StandIn):
 
     def value(self, depth: int) -> np.ndarray:
         """The matrix with its zeros."""
-        rows, columns = self.fields.get("_shape", self.fields.get("shape"))
-        if rows * columns > 16 * VERTICES:
-            raise ValueError(f"a sparse matrix of {rows} x {columns}, expected at most 16 x {VERTICES}")
-        column = np.repeat(np.arange(columns), np.diff(self.fields["indptr"]))
-        dense = np.zeros((rows, columns))
-        np.add.at(dense, (np.asarray(self.fields["indices"]), column), self.fields["data"])
+        shape = self.fields.get("_shape", self.fields.get("shape"))
+        if shape != (16, VERTICES):
+            raise ValueError(f"a sparse matrix of shape {shape}, expected (16, {VERTICES})")
+        rows, data = np.asarray(self.fields["indices"]), np.asarray(self.fields["data"])
+        counts = np.diff(np.asarray(self.fields["indptr"]).astype(np.int64))
+        if len(counts) != VERTICES or counts.min() < 0 or counts.sum() != len(data) or len(rows) != len(data):
+            raise ValueError("a sparse matrix whose column pointers do not fit its numbers")
+        dense = np.zeros(shape)
+        np.add.at(dense, (rows, np.repeat(np.arange(VERTICES), counts)), data)
         return dense
 
 
@@ -227,7 +230,7 @@ def _numbers(value: Any, depth: int) -> np.ndarray:
         raise ValueError(f"objects nested deeper than {_MAX_NESTING}")
     if hasattr(value, "value") and isinstance(value, StandIn):
         return value.value(depth + 1)
-    array = np.array(value, subok=False)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"expected numbers, got {type(value).__name__}")
-    return array
+    # no lists: a few that hold each other many times would fill the memory
+    if not isinstance(value, np.ndarray | np.generic | int | float) or np.asarray(value).dtype.kind not in "biuf":
+        raise TypeError(f"expected an array of numbers, got {type(value).__name__}")
+    return np.array(value, subok=False)

@@ -228,7 +228,7 @@ def changed(key, value):
         (changed("v_template", np.zeros((6890, 3))), r"v_template: expected shape \(778, 3\)"),
         (changed("J_regressor", np.zeros((24, 778))), "array joint_regressor: expected shape"),
         (changed("f", np.full((4, 3), 778)), "array faces: vertex indices must lie in 0..777"),
-        (changed("weights", "lbs"), "array weights: cannot be read .*expected numbers, got str"),
+        (changed("weights", "lbs"), "array weights: cannot be read .*expected an array of numbers, got str"),
         (changed("kintree_table", np.zeros((2, 16), np.uint32)), "kintree_table: expected the parents"),
     ],
 )
@@ -248,11 +248,28 @@ def test_an_object_that_holds_itself_is_refused(tmp_path, chumpy):
         load_mano(write(tmp_path / "m.pkl", contents))
 
 
-def test_a_sparse_matrix_larger_than_a_regressor_is_refused(tmp_path, chumpy):
+@pytest.mark.parametrize("shape", [(10**9, 10**9), (0, 10**12), (778, 16)])
+def test_a_sparse_matrix_that_is_no_regressor_is_refused(tmp_path, chumpy, shape):
     contents = published(open_hand(), chumpy)
-    contents["J_regressor"]._shape = (10**9, 10**9)
-    with pytest.raises(ValueError, match="sparse matrix of 1000000000 x 1000000000"):
+    contents["J_regressor"]._shape = shape
+    with pytest.raises(ValueError, match=rf"sparse matrix of shape \({shape[0]}, {shape[1]}\), expected \(16, 778\)"):
         load_mano(write(tmp_path / "m.pkl", contents))
+
+
+@pytest.mark.parametrize(("field", "factor"), [("indptr", 10**9), ("indptr", -1), ("indices", 10**6)])
+def test_a_sparse_matrix_that_points_elsewhere_is_refused(tmp_path, chumpy, field, factor):
+    contents = published(open_hand(), chumpy)
+    setattr(contents["J_regressor"], field, getattr(contents["J_regressor"], field).astype(np.int64) * factor)
+    with pytest.raises(ValueError, match="array J_regressor: cannot be read"):
+        load_mano(write(tmp_path / "m.pkl", contents))
+
+
+def test_lists_that_hold_each_other_are_not_unrolled(tmp_path, chumpy):
+    nested = [0.0]
+    for _ in range(40):
+        nested = [nested] * 10
+    with pytest.raises(ValueError, match=r"array weights: .*expected an array of numbers, got list"):
+        load_mano(write(tmp_path / "m.pkl", published(open_hand(), chumpy) | {"weights": nested}))
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.999])
