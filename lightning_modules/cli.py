@@ -113,7 +113,7 @@ class HandCLI(LightningCLI):
         """The configuration's Trainer in the run folder, with our callbacks and loggers."""
         config = self.config[self.subcommand]
         kwargs["default_root_dir"] = str(self.folder)
-        if config.trainer.logger in (None, True):
+        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             fitting = self.subcommand == "fit"
             kwargs["logger"] = run_loggers(self.folder, self.experiment) if fitting else [RunCSVLogger(self.folder)]
         if config.trainer.enable_progress_bar is None:
@@ -126,11 +126,12 @@ class HandCLI(LightningCLI):
         config = self.config[self.subcommand]
         self._dump_config()
         callbacks = [FinalTable(), ModelFacts(self.config_dump["model"])]
-        if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
-            callbacks.append(run_checkpoint(self.folder, config.monitor))
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(run_progress())
-        if self.subcommand == "fit" and config.picture_samples > 0:
+        recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
+        if recorded and config.trainer.enable_checkpointing is not False:
+            callbacks.append(run_checkpoint(self.folder, config.monitor))
+        if recorded and config.picture_samples > 0:
             callbacks.append(ValidationPictures(self.folder / "pictures", config.picture_samples))
         return callbacks
 

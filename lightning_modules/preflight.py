@@ -164,7 +164,8 @@ def _fits(value: object, annotation: ast.expr | None) -> bool:
     if isinstance(annotation, ast.BinOp):
         return _fits(value, annotation.left) or _fits(value, annotation.right)
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
-        return value in ast.literal_eval(f"({ast.unparse(annotation.slice)},)")
+        choices = ast.literal_eval(annotation.slice)
+        return value in (choices if isinstance(choices, tuple) else (choices,))
     name = ast.unparse(annotation)
     if name == "float" and isinstance(value, str):
         return _is_number(value)  # YAML reads 1e-3 as a string

@@ -50,7 +50,8 @@ WRONG = {
     "near miss": (["--model.image_sise=1"], r"did you mean 'image_size'"),
     "wrong type": (["--model.lr=fast"], r"'model.lr': expected float, got 'fast'"),
     "wrong type, apart": (["--model.init_args.image_size", "wide"], r"expected int, got 'wide'"),
-    "wrong Literal or union": (["--model.fail_at_step=soon"], r"expected int \| None, got 'soon'"),
+    "wrong choice": (["--model.kind=odd"], r"expected Literal\['plain', 'fancy'\], got 'odd'"),
+    "wrong type of several": (["--model.fail_at_step=soon"], r"expected int \| None, got 'soon'"),
     "unknown trainer option": (["--trainer.max_step=1"], r"did you mean 'max_steps'"),
     "unknown group": (["--modle.lr=1"], r"unknown option 'modle.lr'; did you mean 'model'"),
     "unknown option": (["--expriment=a"], r"did you mean 'experiment'"),
@@ -78,7 +79,8 @@ def test_a_mistake_in_the_file_is_refused_too(train, capsys):
 
 
 def test_what_is_right_passes():
-    preflight(["fit", "--model=tests.toys.ToyMethod", "--model.lr=1e-3", "--model.image_size=${data.image_size}"])
+    preflight(["fit", "--model=tests.toys.ToyMethod", "--model.kind=fancy", "--model.lr=1e-3"])
+    preflight(["fit", "--model=tests.toys.ToyMethod", "--model.image_size=${data.image_size}"])
     preflight(["fit", "--model.lr", "-3", "--trainer.callbacks+=ModelSummary", "--trainer.callbacks.max_depth=2"])
     preflight(["fit", "--model=somewhere.else.Method", "--model.anything=1", "--seed_everything=1"])
 

@@ -1,5 +1,7 @@
 """A method and a source small enough to test the command line with: one weight per joint coordinate, constant hands."""
 
+from typing import Literal
+
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
@@ -18,7 +20,13 @@ class ToyMethod(LightningModule):
 
     hand_model_id = "toy-hand"
 
-    def __init__(self, image_size: int = 16, lr: float = 0.1, kind: str = "plain", fail_at_step: int | None = None):
+    def __init__(
+        self,
+        image_size: int = 16,
+        lr: float = 0.1,
+        kind: Literal["plain", "fancy"] = "plain",
+        fail_at_step: int | None = None,
+    ):
         super().__init__()
         if lr <= 0:
             raise ValueError(f"lr: expected a positive learning rate, got {lr:g}; set model.init_args.lr")

@@ -78,7 +78,7 @@ def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> 
 
 def _joints_in_picture(batch: HandBatch, prediction: HandPrediction) -> np.ndarray:
     """(B, 21, 2) pixels: predictions show the hand as it is, pictures of left hands in a batch are mirrored."""
-    joints = prediction.joints_2d.float().cpu().numpy().copy()
+    joints = prediction.joints_2d.detach().float().cpu().numpy().copy()
     mirrored = batch["mirrored"].cpu().numpy()
     joints[mirrored, :, 0] = batch["depth"].shape[-1] - 1 - joints[mirrored, :, 0]
     return joints
