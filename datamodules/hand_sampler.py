@@ -1,5 +1,6 @@
 """Draws the parameters of rendered hands: pure functions of (seed, split, epoch, index), vectorised over indices."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
+from datamodules.appearance import Appearance, draw_appearance
 from datamodules.domains import FRAMES_PER_KEYFRAME, SPLITS, Domain, Population, Split, Viewpoints
 from datamodules.pose_prior import PosePrior
 from datamodules.sensor_noise import NOISE_PROFILES
@@ -37,6 +39,7 @@ class HandParameters(NamedTuple):
     noise_key: Tensor  # (B,) int64 in 0..2^32 - 1
     identity: Tensor  # (B,) int64 within the split
     side: Tensor  # (B,) int64: 0 left (drawn as its mirror image), 1 right
+    appearance: Appearance  # for RGB
 
 
 class HandSampler:
@@ -78,7 +81,7 @@ class HandSampler:
         identity = (keys_of("identity of", sequences) % np.uint64(population.identities)).astype(np.int64)
         shape = self.shapes(split, identity)
         state = self._states(population, sequences, frames % population.sequence, shape)
-        return self._parameters(keys, sequences, identity, shape, state)
+        return self._parameters(split, keys, sequences, identity, shape, state)
 
     def frames(self, seed: int, split: Split, epoch: int, indices: np.ndarray) -> np.ndarray:
         """Frame numbers (B,) of samples: the index itself, or the shuffled place in a finite training set.
@@ -127,7 +130,7 @@ class HandSampler:
         return state._replace(angles=self.prior.open_until_free(state.angles, shape))
 
     def _parameters(
-        self, keys: Keys, sequences: Keys, identity: np.ndarray, shape: np.ndarray, state: "_State"
+        self, split: Split, keys: Keys, sequences: Keys, identity: np.ndarray, shape: np.ndarray, state: "_State"
     ) -> HandParameters:
         sensor = Draws(keys_of("sensor of", sequences)).choice((1.0,) * len(self._cameras))
         camera, size = self._cameras[sensor], self._sizes[sensor]
@@ -136,6 +139,7 @@ class HandSampler:
         draws = Draws(keys_of("detector", keys))
         jitter = self.domain.centre_jitter * np.clip(draws.normal((3,)), -2, 2)
         left = draws.uniform() < self.left_share
+        people = keys_of(self.domain.label, split, identity)
         return HandParameters(
             pose=_float(self.prior.rotations(state.angles)),
             shape=_float(shape),
@@ -148,6 +152,7 @@ class HandSampler:
             noise_key=torch.from_numpy((keys_of("noise", keys) >> np.uint64(32)).astype(np.int64)),
             identity=torch.from_numpy(identity),
             side=torch.from_numpy(np.where(left, 0, 1)),
+            appearance=draw_appearance(keys, people),
         )
 
 
@@ -197,6 +202,17 @@ def _inside_frame(place: np.ndarray, z: np.ndarray, camera: np.ndarray, size: np
 def _order(seed: int, epoch: int, number: int, total: int) -> np.ndarray:
     """The order of a finite training set in its pass `number` within an epoch."""
     return np.argsort(Draws(keys_of("order", seed, epoch, number, np.arange(total))).uniform(), kind="stable")
+
+
+def join(several: Sequence[HandParameters], order: np.ndarray) -> HandParameters:
+    """Parameters of several draws one after another, then sorted so that place i holds sample `order[i]`."""
+
+    def joined(parts: tuple[Tensor, ...] | tuple[Appearance, ...]) -> Tensor | Appearance:
+        if isinstance(parts[0], Tensor):
+            return torch.cat(parts)[order]
+        return type(parts[0])(*map(joined, zip(*parts, strict=True)))
+
+    return joined(tuple(several))
 
 
 def _float(array: np.ndarray) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from datamodules.batch import HandBatch
 from datamodules.domains import DOMAINS, SPLITS, Split
-from datamodules.hand_sampler import HandParameters, HandSampler
+from datamodules.hand_sampler import HandSampler, join
 from datamodules.rendering import MODALITIES, HandRenderer, Modality
 from datamodules.sampler import BatchKey, EpochSampler, ResumableLoader
 from datamodules.sheet import draw_sheet
@@ -84,8 +84,9 @@ class RenderedHands(Dataset):
                 names += [sampler.domain.name] * len(places)
                 keys += sampler.record_names(*which)
         back = np.argsort(np.concatenate(order))
-        parameters = HandParameters(*(torch.cat(parts)[back] for parts in zip(*drawn, strict=True)))
-        return ParameterBatch(parameters=parameters, domain=[names[i] for i in back], key=[keys[i] for i in back])
+        return ParameterBatch(
+            parameters=join(drawn, back), domain=[names[i] for i in back], key=[keys[i] for i in back]
+        )
 
     def _sources(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The domain that each index belongs to, and the index within it."""

@@ -3,23 +3,25 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.appearance import backgrounds, skin_table
 from datamodules.batch import RIGHT, HandBatch
 from datamodules.hand_sampler import CUBE_SIDE, HandParameters
 from datamodules.sensor_noise import add_sensor_noise
-from ops.camera import crop_affine, project, transform_intrinsics
-from ops.hand_model import HandModel
-from ops.hand_model.layer import HandLayer
-from ops.render.labels import face_parts, render_labels
+from ops.camera import PinholeCamera, crop_affine, project, transform_intrinsics
+from ops.checks import check_choice
+from ops.hand_model import HandLayer, HandModel
+from ops.render import Surface, face_parts, render, render_labels, render_labels_rgb, vertex_light
 
 Modality = Literal["depth", "parts", "rgb"]
 MODALITIES: tuple[Modality, ...] = ("depth", "parts", "rgb")
 
 
 class HandRenderer(torch.nn.Module):
-    """Renders hands of one model; holds what does not change from batch to batch.
+    """Renders hands of one model on the device it is moved to.
 
     Args:
         model: the right hand.
@@ -36,17 +38,23 @@ class HandRenderer(torch.nn.Module):
         convention: str = "open",
     ) -> None:
         super().__init__()
+        for name in modalities:
+            check_choice("modalities", name, MODALITIES)
         if model.part_labels is None:
             raise ValueError(f"hand model '{model.name}' has no part labels; use ops.hand_model.open_hand()")
+        if image_size < 1:
+            raise ValueError(f"image_size: expected a positive number of pixels, got {image_size}")
         self.image_size = image_size
         self.modalities = tuple(modalities)
         self.convention = convention
         self.hand_model_id = model.id
         self.layer = HandLayer(model, pose_space="matrix", convention=convention)
-        faces = torch.from_numpy(model.faces)
+        faces = torch.from_numpy(closed_faces(model.faces))
         self.register_buffer("faces", faces, persistent=False)
         labels = face_parts(torch.from_numpy(model.part_labels), faces)
         self.register_buffer("part_of_face", labels, persistent=False)
+        if "rgb" in modalities:
+            self.register_buffer("skins", skin_table(model), persistent=False)
 
     @torch.no_grad()
     def forward(self, parameters: HandParameters) -> HandBatch:
@@ -81,23 +89,53 @@ class HandRenderer(torch.nn.Module):
         )
 
     def _pictures(self, parameters: HandParameters, batch: HandBatch) -> HandBatch:
-        depth, parts = render_labels(batch["vertices"], self.faces, batch["K"], self.image_size, self.part_of_face)
+        depth, parts, rgb = self._rendered(parameters, batch["vertices"], batch["K"])
         scale = batch["crop"][:, 0, 0].contiguous()
         depth, parts = add_sensor_noise(depth, parts, parameters.noise, parameters.noise_key, scale)
-        pictures = HandBatch(mask=(parts > 0)[:, None].float())
-        if "depth" in self.modalities:
-            pictures["depth"] = depth
-        if "parts" in self.modalities:
-            pictures["parts"] = parts
         yes = torch.ones(len(depth), dtype=torch.bool, device=depth.device)
-        no = ~yes
-        return HandBatch(
-            **pictures,
-            has_rgb=no,
-            has_depth=yes if "depth" in self.modalities else no,
-            has_mask=yes,
-            has_parts=yes if "parts" in self.modalities else no,
-            has_mesh=yes,
-            has_3d=yes,
-            has_2d=yes,
+        made = {"depth": depth, "parts": parts, "rgb": rgb}
+        pictures = HandBatch(mask=(parts > 0)[:, None].float(), has_mask=yes, has_mesh=yes, has_3d=yes, has_2d=yes)
+        for name in MODALITIES:
+            pictures[f"has_{name}"] = yes if name in self.modalities else ~yes
+            if name in self.modalities:
+                pictures[name] = made[name]
+        return pictures
+
+    def _rendered(
+        self, parameters: HandParameters, vertices: Tensor, K: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Depth, parts and, if wanted, rgb in [0, 1]; all without antialiasing, as cameras' depth and labels are."""
+        size = self.image_size
+        if "rgb" not in self.modalities:
+            return *render_labels(vertices, self.faces, K, size, self.part_of_face), None
+        look = parameters.appearance
+        albedo, background = self.skins[look.skin], backgrounds(look.key, size)
+        if vertices.device.type == "cpu":
+            colours = albedo * vertex_light(vertices, self.faces, look.lamp)
+            pictures = render_labels_rgb(vertices, self.faces, K, size, self.part_of_face, colours, background)
+            return pictures[0], pictures[1], pictures[2].float().div_(255)
+        wanted = render(
+            vertices,
+            self.faces,
+            PinholeCamera(K),
+            size,
+            ("depth", "parts", "rgb"),
+            part_of_face=self.part_of_face,
+            surface=Surface(colours=albedo),
+            light=look.lamp,
+            background=background.float() / 255,
+            antialias=False,
         )
+        return wanted["depth"], wanted["parts"], wanted["rgb"].clamp(0, 1)
+
+
+def closed_faces(faces: np.ndarray) -> np.ndarray:
+    """Faces (F + N - 2, 3) with the one open rim, N vertices at the wrist, covered by a fan: an arm is not hollow."""
+    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    there = set(map(tuple, edges.tolist()))
+    following = {int(a): int(b) for a, b in edges if (b, a) not in there}
+    rim = [min(following)]
+    while len(rim) < len(following):
+        rim.append(following[rim[-1]])
+    fan = [(rim[0], rim[i + 1], rim[i]) for i in range(1, len(rim) - 1)]
+    return np.concatenate([faces, np.array(fan, dtype=faces.dtype).reshape(-1, 3)])

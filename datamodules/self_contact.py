@@ -12,6 +12,8 @@ from numba import njit
 from ops.hand_model import HandModel
 
 TOLERANCE = 0.003  # metres: how far two fingers' skins may press into one another
+# a metacarpal's radius as a share of the palm's height: small, because the pads of the palm give way in a fist
+_PALM_CORE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ def _tip_vertex(model: HandModel, joint: int) -> int:
 def _flesh(model: HandModel, joints: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Radii (19,) and the offsets (16, 3) of the flesh's axis from the bones': joints lie nearer the back of the hand.
 
-    Measured on the skin between 20 % and 80 % of each bone; a metacarpal gets a third of the palm's height.
+    Measured on the skin between 20 % and 80 % of each bone; a metacarpal gets a fifth of the palm's height.
     """
     owner = model.weights.argmax(1)
     radii, offsets = np.zeros(19), np.zeros((16, 3))
@@ -74,7 +76,7 @@ def _flesh(model: HandModel, joints: np.ndarray, ends: np.ndarray) -> tuple[np.n
         radii[joint - 1] = np.median(np.linalg.norm(across - offsets[joint], axis=1))
     palm = model.v_template[owner == 0]
     middle = np.abs(palm[:, 0] - 0.7 * joints[4, 0]) < 0.02
-    radii[15:] = np.ptp(palm[middle, 1]) / 3
+    radii[15:] = np.ptp(palm[middle, 1]) * _PALM_CORE
     return radii, offsets
 
 
@@ -86,16 +88,17 @@ def _pairs() -> np.ndarray:
     return np.array(pairs)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _dot(a, b):  # noqa: ANN001, ANN202 - numba infers
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @njit(cache=True)
-def _segment_distance(p, p2, q, q2):  # noqa: ANN001, ANN202 - numba infers
-    """Distance of two segments (Ericson, Real-Time Collision Detection, 2005, section 5.1.9)."""
-    d1 = (p2[0] - p[0], p2[1] - p[1], p2[2] - p[2])
-    d2 = (q2[0] - q[0], q2[1] - q[1], q2[2] - q[2])
+def _segment_distance(start, stop, i, j):  # noqa: ANN001, ANN202 - numba infers
+    """Distance of segments i and j (Ericson, Real-Time Collision Detection, 2005, section 5.1.9)."""
+    p, q = (start[i, 0], start[i, 1], start[i, 2]), (start[j, 0], start[j, 1], start[j, 2])
+    d1 = (stop[i, 0] - p[0], stop[i, 1] - p[1], stop[i, 2] - p[2])
+    d2 = (stop[j, 0] - q[0], stop[j, 1] - q[1], stop[j, 2] - q[2])
     r = (p[0] - q[0], p[1] - q[1], p[2] - q[2])
     a, b, c, e, f = _dot(d1, d1), _dot(d1, d2), _dot(d1, r), _dot(d2, d2), _dot(d2, r)
     denominator = a * e - b * b
@@ -114,7 +117,7 @@ def _segment_distance(p, p2, q, q2):  # noqa: ANN001, ANN202 - numba infers
 @njit(cache=True)
 def _turn(rotation, vector, out):  # noqa: ANN001, ANN202 - numba infers
     for r in range(3):
-        out[r] = _dot(rotation[r], vector)
+        out[r] = rotation[r, 0] * vector[0] + rotation[r, 1] * vector[1] + rotation[r, 2] * vector[2]
 
 
 @njit(cache=True)
@@ -131,7 +134,9 @@ def _penetration(rotations, joints, ends, offsets, radii, growth, pairs):  # noq
             else:
                 for r in range(3):
                     for c in range(3):
-                        world[j, r, c] = _dot(world[j - 1, r], rotations[i, j - 1, :, c])
+                        world[j, r, c] = 0.0
+                        for k in range(3):
+                            world[j, r, c] += world[j - 1, r, k] * rotations[i, j - 1, k, c]
             _turn(world[j], ends[i, j] - joints[i, j], bone)
             _turn(world[j], offsets[j] * growth[i], flesh)
             if j % 3 > 0:
@@ -143,8 +148,7 @@ def _penetration(rotations, joints, ends, offsets, radii, growth, pairs):  # noq
             stop[15 + k] = joints[i, 1 + 3 * k]
         deepest[i] = -1.0
         for pair in range(len(pairs)):
-            a, b = pairs[pair]
+            a, b = pairs[pair, 0], pairs[pair, 1]
             reach = (radii[a] + radii[b]) * growth[i]
-            overlap = reach - _segment_distance(start[a], stop[a], start[b], stop[b])
-            deepest[i] = max(deepest[i], overlap)
+            deepest[i] = max(deepest[i], reach - _segment_distance(start, stop, a, b))
     return deepest

@@ -1,0 +1,67 @@
+"""What RGB pictures need beyond geometry: skin, light and a background, all procedural, all drawn from keys."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from datamodules.sensor_noise_torch import hash_of, unit_of
+from datamodules.streams import Draws, Keys, keys_of
+from ops.hand_model import HandModel
+from ops.hand_model.skin import MONK_TONES, skin_albedo
+from ops.render import Light
+
+MOTTLINGS = 3  # patterns per skin tone
+_GRIDS = (3, 9, 30)  # cells across the picture of a background's layers, coarse to fine
+_STRENGTHS = (0.55, 0.3, 0.15)
+_BACKGROUND = 101  # purpose of the hashes; those of the sensor noise are small
+
+
+class Appearance(NamedTuple):
+    """How B hands are coloured and lit."""
+
+    skin: Tensor  # (B,) int64 rows of `skin_table`
+    light: Tensor  # (B, 3) towards the light, camera frame
+    brightness: Tensor  # (B, 2) ambient, directional
+    key: Tensor  # (B,) int64 in 0..2^32 - 1, of the background
+
+    @property
+    def lamp(self) -> Light:
+        """The light as the renderer takes it."""
+        return Light(self.light, self.brightness[:, :1].expand(-1, 3), self.brightness[:, 1:].expand(-1, 3))
+
+
+def draw_appearance(keys: Keys, identities: Keys) -> Appearance:
+    """Light and background by sample (B,), skin by identity (B,); light falls from the camera's half of the sphere."""
+    draws = Draws(keys_of("appearance", keys))
+    direction = draws.normal((3,)) * [1.0, 1.0, 0.6] - [0.0, 0.5, 1.0]  # the camera looks along +z, up is -y
+    ambient = draws.uniform(0.25, 0.6, (1,))
+    brightness = np.concatenate([ambient, draws.uniform(0.35, 0.8, (1,))], 1)
+    skin = Draws(keys_of("skin", identities)).choice((1.0,) * len(MONK_TONES) * MOTTLINGS)
+    return Appearance(
+        skin=torch.from_numpy(skin),
+        light=torch.from_numpy(direction.astype(np.float32)),
+        brightness=torch.from_numpy(brightness.astype(np.float32)),
+        key=torch.from_numpy((keys_of("background", keys) >> np.uint64(32)).astype(np.int64)),
+    )
+
+
+@lru_cache(maxsize=2)
+def skin_table(model: HandModel) -> Tensor:
+    """Colours (10 tones x 3 mottlings, V, 3) in [0, 1]."""
+    return torch.stack([skin_albedo(model, tone, seed) for tone in range(len(MONK_TONES)) for seed in range(MOTTLINGS)])
+
+
+def backgrounds(keys: Tensor, size: int) -> Tensor:
+    """Blurred coloured clutter (B, 3, size, size) uint8: layers of random grids, coarse ones strong, fine ones weak."""
+    total = None
+    for layer, (cells, strength) in enumerate(zip(_GRIDS, _STRENGTHS, strict=True)):
+        y, x = torch.meshgrid(*[torch.arange(cells, device=keys.device)] * 2, indexing="ij")
+        channel = torch.arange(3, device=keys.device)[:, None, None] + 3 * layer
+        grid = unit_of(hash_of(keys[:, None, None, None], _BACKGROUND, y + 64 * channel, x))
+        picture = functional.interpolate(255 * strength * grid, (size, size), mode="bilinear", align_corners=False)
+        total = picture if total is None else total.add_(picture)
+    return total.to(torch.uint8)
