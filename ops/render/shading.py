@@ -52,11 +52,11 @@ def interpolate_attributes(attributes: Tensor, faces: Tensor, ids: Tensor, baryc
         barycentrics: (B, H, W, 3).
     """
     batch, y, x = torch.nonzero(ids >= 0, as_tuple=True)  # a hand covers a sixth of its picture
-    count = attributes.shape[1]
+    count, channels = attributes.shape[1:]
     rows = faces.long()[ids[batch, y, x].long()] + batch[:, None] * count  # (P, 3)
-    corners = attributes.flatten(0, 1).index_select(0, rows.reshape(-1)).reshape(*rows.shape, -1)  # (P, 3, C)
+    corners = attributes.flatten(0, 1).index_select(0, rows.reshape(-1)).reshape(-1, 3, channels)  # (P, 3, C)
     values = (corners * barycentrics[batch, y, x][..., None].to(attributes.dtype)).sum(1)
-    picture = attributes.new_zeros(*ids.shape, attributes.shape[2]).index_put((batch, y, x), values)
+    picture = attributes.new_zeros(*ids.shape, channels).index_put((batch, y, x), values)
     return picture.permute(0, 3, 1, 2)
 
 
