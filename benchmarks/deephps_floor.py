@@ -30,7 +30,7 @@ from ops.hand_model.pose_shape_layer import (
 from ops.rotation import axis_angle_to_matrix
 
 SIZES = [POSE_SIZE, SCALE_SIZE, SHAPE_SIZE]
-_LARGEST_STEP = 0.5  # of any parameter
+_LARGEST_STEP = 1.0  # of any parameter
 _PALM = [0, 5, 9, 13, 17]  # wrist and knuckles hardly move against one another: they show the hand's rotation
 
 
@@ -57,7 +57,7 @@ class HandFit:
         pose, scales, shape = parameters.split(SIZES, 1)
         return self.layer(pose, scales, shape, axis_angle_to_matrix(pose[:, ROTATION]) @ self.rotation)
 
-    def run(self, steps: int = 20) -> HandOutput:
+    def run(self, steps: int = 30) -> HandOutput:
         """Best hands after at most `steps` steps."""
         damping = self.joints.new_full((len(self.joints),), 1e-2)
         residual = self._residual(self.parameters)
