@@ -1,8 +1,7 @@
-"""The hand in a depth frame without a detector: the nearest blob, and within it the place that looks like a hand.
+"""The hand in a depth frame without a detector: of the nearest blobs, the place that looks like a hand.
 
-Hands come with forearms. Of the nearest blob, the place with the longest outline within a hand's reach wins (fingers
-have far more outline than an arm), less what lies deeper; then the centre is moved to the centroid of what lies within
-that reach.
+Hands come with forearms. The place with the longest outline within a hand's reach wins (fingers have far more outline
+than an arm), less what lies deeper; then the centre is moved to the centroid of what lies within that reach.
 """
 
 import cv2
@@ -17,7 +16,7 @@ SURFACE_TO_CENTRE = 0.02  # metres from the visible surface's centroid to the ha
 BLOB_AREA = 0.0015  # square metres: a hand that points at the camera
 BLOB_DEPTH = 0.4  # metres: a forearm and a hand
 BLOB_JUMP = 0.03  # metres between neighbouring pixels: another surface
-DEPTH_COST = 3.0  # metres of outline that a metre of depth outweighs
+DEPTH_COST = 6.0  # metres of outline that a metre of depth outweighs
 ROUNDS = 5
 
 
@@ -30,19 +29,22 @@ def find_hand(depth: np.ndarray, K: torch.Tensor, box: tuple[float, float, float
         box: u, v of the upper left corner, width and height of a rectangle that holds the hand, pixels; None searches
             the whole picture.
     """
+    focal = float(K[0, 0])
     seen = (depth >= NEAREST) & (depth <= FARTHEST)
     if box is not None:
         seen &= _box_mask(depth.shape, box)
-    blob = _nearest_blob(np.where(seen, depth, 0), float(K[0, 0]))
-    v, u = np.nonzero(blob)
+    blobs = _near_blobs(np.where(seen, depth, 0), focal)
+    nearest = min(depth[blob].min() for blob in blobs)
+    candidates = [_hand_likeness(blob, depth, focal) - DEPTH_COST * (depth - nearest) for blob in blobs]
+    best = int(np.argmax([likeness[blob].max() for likeness, blob in zip(candidates, blobs, strict=True)]))
+    v, u = np.nonzero(blobs[best])
     pixels = torch.from_numpy(np.stack([u, v], -1)).float()[None]
     points = unproject(pixels, torch.from_numpy(depth[v, u])[None], K)[0].numpy()
-    if box is not None:
-        centre = np.median(points, axis=0)
-    else:
-        centre = points[np.argmax(_hand_likeness(blob, depth, float(K[0, 0]))[v, u])]
+    centre = np.median(points, axis=0) if box is not None else points[np.argmax(candidates[best][v, u])]
     for _ in range(ROUNDS):
-        centre = points[np.linalg.norm(points - centre, axis=1) <= HAND_REACH].mean(axis=0)
+        # at least the nearest point: the median of a hollow shape may have none within reach
+        distance = np.linalg.norm(points - centre, axis=1)
+        centre = points[distance <= max(HAND_REACH, distance.min())].mean(axis=0)
     return centre * (1 + SURFACE_TO_CENTRE / np.linalg.norm(centre))
 
 
@@ -55,32 +57,29 @@ def _box_mask(shape: tuple[int, int], box: tuple[float, float, float, float]) ->
     return inside
 
 
-def _nearest_blob(depth: np.ndarray, focal: float) -> np.ndarray:
-    """Mask (H, W) of the nearest connected surface that is large enough for a hand."""
+def _near_blobs(depth: np.ndarray, focal: float) -> list[np.ndarray]:
+    """Masks (H, W) of connected surfaces large enough for a hand, no farther than an arm behind the nearest."""
     whole = depth > 0
     across, down = np.abs(np.diff(depth, axis=1)) < BLOB_JUMP, np.abs(np.diff(depth, axis=0)) < BLOB_JUMP
     for side, same in ((np.s_[:, :-1], across), (np.s_[:, 1:], across), (np.s_[:-1], down), (np.s_[1:], down)):
         whole[side] &= same
     count, labels = cv2.connectedComponents(whole.astype(np.uint8), connectivity=4)
     area = np.bincount(labels.ravel(), ((depth / focal) ** 2).ravel(), minlength=count)
-    large = [label for label in range(1, count) if area[label] >= BLOB_AREA]
+    large = [labels == label for label in range(1, count) if area[label] >= BLOB_AREA]
     if not large:
         raise ValueError(
             f"no hand found: nothing of at least {BLOB_AREA * 1e4:.0f} cm^2 between {NEAREST} and {FARTHEST} m; "
             "check unit and camera, or say where the hand is with --box u,v,width,height"
         )
-    near = {label: float(np.percentile(depth[labels == label], 5)) for label in large}
-    nearest = min(near, key=near.get)
-    return (labels == nearest) & (depth < near[nearest] + BLOB_DEPTH)
+    near = min(float(np.percentile(depth[blob], 5)) for blob in large)
+    return [blob & (depth < near + BLOB_DEPTH) for blob in large if (depth[blob] < near + BLOB_DEPTH).any()]
 
 
 def _hand_likeness(blob: np.ndarray, depth: np.ndarray, focal: float) -> np.ndarray:
-    """Outline (H, W) within a hand's reach, metres, less the cost of depth."""
-    typical = float(np.median(depth[blob]))
-    metres = typical / focal  # per pixel
+    """Length (H, W) of the blob's outline within a hand's reach of each pixel, metres."""
+    metres = float(np.median(depth[blob])) / focal  # per pixel
     mask = blob.astype(np.uint8)
     outline = (mask - cv2.erode(mask, np.ones((3, 3), np.uint8))).astype(np.float32)
     radius = max(round(HAND_REACH / metres), 1)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
-    length = cv2.filter2D(outline, -1, disc, borderType=cv2.BORDER_CONSTANT) * metres
-    return length - DEPTH_COST * (depth - depth[blob].min())
+    return cv2.filter2D(outline, -1, disc, borderType=cv2.BORDER_CONSTANT) * metres
