@@ -117,14 +117,14 @@ class HandSampler:
     def _states(self, population: Population, sequences: Keys, place: np.ndarray, shape: np.ndarray) -> "_State":
         if population.sequence == 1:
             angles = self.prior.draw(sequences, population.poses, shape)
-            return _state(sequences, population.viewpoints, angles)
+            return _state(sequences, sequences, population.viewpoints, angles)
         step, part = np.divmod(place, FRAMES_PER_KEYFRAME)
         way = part / FRAMES_PER_KEYFRAME
         way = way * way * (3 - 2 * way)  # starts and stops softly
         ends = []
         for keyframe in (step, step + 1):
             keys = keys_of(sequences, keyframe)
-            ends.append(_state(keys, population.viewpoints, self.prior.keyframe(keys)))
+            ends.append(_state(keys, sequences, population.viewpoints, self.prior.keyframe(keys)))
         between = [a + way.reshape(-1, *(1,) * (a.ndim - 1)) * (b - a) for a, b in zip(*ends, strict=True)]
         state = _State(*between)
         return state._replace(angles=self.prior.open_until_free(state.angles, shape))
@@ -165,10 +165,12 @@ class _State(NamedTuple):
     place: np.ndarray  # (B, 3) in [0, 1]: across, down, away
 
 
-def _state(keys: Keys, viewpoints: Viewpoints, angles: np.ndarray) -> _State:
+def _state(keys: Keys, sequences: Keys, viewpoints: Viewpoints, angles: np.ndarray) -> _State:
+    """A state per key (B,); the side of the hand that faces the camera stays throughout a sequence (B,)."""
+    side = Draws(keys_of("facing", sequences))
+    facing = np.where(side.uniform(shape=(1,)) < viewpoints.palm, -_DORSAL, _DORSAL)
+    anywhere = side.uniform(shape=(1,)) < viewpoints.whole_sphere
     draws = Draws(keys_of("view", keys))
-    facing = np.where(draws.uniform(shape=(1,)) < viewpoints.palm, -_DORSAL, _DORSAL)
-    anywhere = draws.uniform(shape=(1,)) < viewpoints.whole_sphere
     normal = draws.normal((3,))
     direction = np.where(anywhere, normal, facing + viewpoints.spread * normal)
     free = draws.uniform() < viewpoints.whole_roll

@@ -4,7 +4,7 @@ python -m datamodules.rendered --picture sheet.png --domain sensor --split train
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -154,10 +154,13 @@ class RenderedHandsData(lightning.LightningDataModule):
         self.batch_size, self.epoch_size = batch_size, epoch_size
         self.sizes: dict[Split, int] = {"val": val_size, "test": test_size}
         self.num_workers, self.seed, self.render_on = num_workers, seed, render_on
-        self.left_share, self.hide = left_share, hide or {}
+        self.hide = hide or {}
         self._check(modalities)
         self.model = open_hand()
         self.renderer = HandRenderer(self.model, image_size, modalities, convention)
+        self._samplers = {
+            name: HandSampler(DOMAINS[name], self.model, left_share) for name in {*self.weights, *self.evaluate_on}
+        }
 
     def _check(self, modalities: Sequence[Modality]) -> None:
         for name in (*self.weights, *self.evaluate_on, *self.hide):
@@ -168,6 +171,9 @@ class RenderedHandsData(lightning.LightningDataModule):
             for label in labels:
                 check_choice("hide", label, HIDABLE)
         check_choice("render_on", self.render_on, ("worker", "device"))
+        for name, size in (("batch_size", self.batch_size), ("epoch_size", self.epoch_size)):
+            if size < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
         if not self.weights or min(self.weights.values()) <= 0:
             raise ValueError(f"domains: expected names with positive shares, got {self.weights}")
         for split, size in self.sizes.items():
@@ -181,7 +187,7 @@ class RenderedHandsData(lightning.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Training batches; the loader's place in the epoch is part of Lightning's checkpoints."""
         dataset = RenderedHands(
-            self._samplers(self.weights),
+            [self._samplers[name] for name in self.weights],
             self._worker_renderer,
             self.seed,
             "train",
@@ -209,7 +215,7 @@ class RenderedHandsData(lightning.LightningDataModule):
 
     def _evaluation(self, split: Split) -> ResumableLoader:
         size = self.sizes[split]
-        samplers = self._samplers(self.evaluate_on)
+        samplers = [self._samplers[name] for name in self.evaluate_on]
         dataset = RenderedHands(samplers, self._worker_renderer, self.seed, split, block=size)
         order = EpochSampler(size * len(samplers), self.batch_size, self._rank, self._ranks, training=False)
         return self._loader(dataset, order)
@@ -226,9 +232,6 @@ class RenderedHandsData(lightning.LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-
-    def _samplers(self, names: Iterable[str]) -> list[HandSampler]:
-        return [HandSampler(DOMAINS[name], self.model, self.left_share) for name in names]
 
     def _batches_done(self) -> int:
         # processed counts a batch once its optimiser step is done: a signal in mid-step has it done again

@@ -23,7 +23,7 @@ class EpochSampler(DistributedSampler):
     shares differ by at most one; when training, a rest smaller than the number of ranks is dropped, since a rank
     without a batch would leave the others waiting.
 
-    A DistributedSampler by class, so that Lightning takes it as it is and tells it the epoch; it draws nothing.
+    Every walk is the next epoch. A DistributedSampler by class, so that Lightning takes it as it is.
     """
 
     def __init__(self, size: int, batch_size: int, rank: int = 0, ranks: int = 1, training: bool = True) -> None:
@@ -33,14 +33,24 @@ class EpochSampler(DistributedSampler):
         super().__init__(range(size), num_replicas=ranks, rank=rank, shuffle=False)
         self.size, self.batch_size = size, batch_size
         self.training = training
-        self.start = 0  # batches of the epoch that are done already
+        self.start = 0  # batches of the next walk that are done already
+        self._walked = False
 
     def __len__(self) -> int:
         whole, rest = divmod(self.size, self.num_replicas * self.batch_size)
         least = self.num_replicas if self.training else self.rank + 1
         return whole + (rest >= least)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Ignored: Lightning's count moves on where a run stops in mid-epoch, and a resumed run would skip samples."""
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Let the next walk be that of `epoch`, from `batch` on."""
+        self.epoch, self.start, self._walked = epoch, batch, False
+
     def __iter__(self) -> Iterator[BatchKey]:
+        self.epoch += self._walked
+        self._walked = True
         start, self.start = self.start, 0
         together = self.num_replicas * self.batch_size
         for batch in range(start, len(self)):
@@ -88,8 +98,7 @@ class ResumableLoader(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the batches of `state`; a finished epoch continues with the next."""
         over = state["batches"] >= len(self.sampler)
-        self.sampler.set_epoch(state["epoch"] + over)
-        self.sampler.start = 0 if over else state["batches"]
+        self.sampler.seek(state["epoch"] + over, 0 if over else state["batches"])
 
 
 def _as_it_is(batch: object) -> object:
