@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import torch
 
-from datamodules.batch import FLAGS, LEFT, RIGHT, HandBatch
+from datamodules.batch import FLAGS, RIGHT, HandBatch
 from datamodules.hand_sampler import CUBE_SIDE
-from datamodules.transforms import mirror
+from datamodules.transforms import as_right_hands
 from ops.camera import CAMERA_PRESETS, camera_preset, crop_affine, intrinsics, transform_intrinsics, unproject
 
 Packing = Literal["16-bit", "nyu", "ho3d", "npy"]
@@ -188,7 +188,7 @@ def crop_frame(
         key=[str(frame.path)],
         **flags,
     )
-    return mirror(batch) if side == LEFT else batch
+    return as_right_hands(batch)
 
 
 def resample_depth(depth: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
