@@ -9,6 +9,7 @@ can be stopped and continued; a run that was cut off goes on from its last check
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ import yaml
 from rich.table import Table
 
 from benchmarks.report import RESULTS, emit, machine
+from datamodules.fingerprint import stored_fingerprints
 
 CONFIG = Path("configs/benchmarks/deephps_tables.yaml")
 FOLDER = RESULTS / "deephps_tables"
@@ -39,8 +41,13 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Also the run's id."""
+        """Arm and seed."""
         return f"{self.arm.replace(' ', '-')}-seed{self.seed}"
+
+    @property
+    def run_id(self) -> str:
+        """Run folder; another command is another run, never the continuation of this one."""
+        return f"{self.name}-{hashlib.sha256(json.dumps(self.command).encode()).hexdigest()[:6]}"
 
     @property
     def result(self) -> Path:
@@ -74,14 +81,21 @@ def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
 def train(run: Run, runs_folder: Path) -> None:
     """Run train.py to its end and keep the figures of its test."""
     experiment = f"deephps_tables_{run.budget}"
-    environment = os.environ | {"RUN_ID": run.name, "WANDB_MODE": "disabled"}
+    environment = os.environ | {"RUN_ID": run.run_id, "WANDB_MODE": "disabled"}
     command = [sys.executable, "train.py", *run.command, f"--runs={runs_folder}", f"--experiment={experiment}"]
     start = time.monotonic()
     subprocess.run(command, env=environment, check=True)
-    figures = final_figures(runs_folder / experiment / run.name / "metrics.csv")
-    kept = {"command": run.command, "figures": figures, "minutes": round((time.monotonic() - start) / 60, 2)}
+    figures = final_figures(runs_folder / experiment / run.run_id / "metrics.csv")
+    test_splits = {name: found["parameters"] for name, found in stored_fingerprints().items()}
+    kept = {
+        "command": run.command,
+        "figures": figures,
+        "minutes": round((time.monotonic() - start) / 60, 2),
+        "test_splits": test_splits,
+        "machine": machine(),
+    }
     run.result.parent.mkdir(parents=True, exist_ok=True)
-    run.result.write_text(json.dumps(kept | {"machine": machine()}, indent=2) + "\n")
+    run.result.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def final_figures(metrics: Path) -> dict[str, float]:
