@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ops.camera import Camera, PinholeCamera, WeakPerspectiveCamera
 from ops.checks import check_choice, check_finite, check_floating, check_same_device, check_shape, require_module
+from ops.render.projection import FARTHEST, project_in_front
 from ops.render.shading import Light, Surface, shade, surface_normals
 from ops.render.topology import NEAR, Topology, check_size, topology_of
 
@@ -29,8 +30,6 @@ OUTPUTS = ("silhouette", "depth", "parts", "normals", "rgb")
 # whole radius within two pixels of its rim at 48 px. Slope of the gradient of RGB on supersampled differences, 48 px:
 # 0.51 at 0.005, 0.79 at 0.01, 0.94 at 0.02, 0.98 at 0.03, 0.97 at 0.05 and 0.1 m; 128 px: 0.97 at 0.01, then 1.01
 FOLD_TOLERANCE = 0.03
-# pixels; keeps float32 finite for vertices far off the picture
-_FARTHEST = 1e7
 
 
 class Fragments(NamedTuple):
@@ -163,12 +162,11 @@ def _scene(vertices: Tensor, faces: Tensor, camera: Camera, size: int | tuple[in
     size, topology = check_size(size), topology_of(faces, vertices.shape[1])
     z = vertices[..., 2]
     if isinstance(camera, WeakPerspectiveCamera):
-        return _Scene(camera.project(vertices), z, topology, size, -math.inf, False)
+        pixels = camera.project(vertices).clamp(-FARTHEST, FARTHEST)
+        return _Scene(pixels, z, topology, size, -math.inf, False)
     if not near > 0:
         raise ValueError(f"near: expected a positive distance in metres, got {near}")
-    # vertices that are culled anyway must not divide by zero: neither here nor in the gradient
-    in_front = torch.cat([vertices[..., :2], z[..., None].clamp(min=near)], -1)
-    return _Scene(camera.project(in_front).clamp(-_FARTHEST, _FARTHEST), z, topology, size, near, True)
+    return _Scene(project_in_front(vertices, camera.K, near), z, topology, size, near, True)
 
 
 def _check_camera(camera: Camera, vertices: Tensor) -> None:

@@ -1,4 +1,7 @@
-"""The CPU backend: numba kernels behind autograd, parallel over the batch. float32; the contract is in `ops.render`."""
+"""The CPU backend: numba kernels behind autograd, parallel over the batch. float32; the contract is in `ops.render`.
+
+Kernels compile on first use, 20 s of CPU time for all of them, and are then read from numba's cache beside the source.
+"""
 
 import math
 from typing import Any

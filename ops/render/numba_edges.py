@@ -49,20 +49,24 @@ def _fill(pixels: Array, edges: Array, outline: Array, steps: Array, mask: Array
     # hard mask (H, W) from the outline alone: along a row, the number of layers changes where outline edges cross it.
     # Equal to scan-converting every face, for edges inside the mesh add and take away a layer at the same pixel
     height, width = mask.shape
+    top, bottom = height, 0
     for n in range(len(outline)):
         a, b, layers = edges[outline[n, 0], 0], edges[outline[n, 0], 1], -outline[n, 1]
         if pixels[b, 1] < pixels[a, 1]:
             a, b, layers = b, a, -layers
         x, y = float(pixels[a, 0]), float(pixels[a, 1])
         slope = (pixels[b, 0] - x) / (pixels[b, 1] - y)
-        for line in range(_first_pixel(y, height), _first_pixel(float(pixels[b, 1]), height)):
+        first, stop = _first_pixel(y, height), _first_pixel(float(pixels[b, 1]), height)
+        top, bottom = min(top, first), max(bottom, stop)
+        for line in range(first, stop):
             steps[line, _first_pixel(x + (line - y) * slope, width)] += layers
-    for y in range(height):
+    mask[:] = 0
+    for y in range(top, bottom):
         layers = 0
         for x in range(width):
             layers += steps[y, x]
             mask[y, x] = layers > 0
-    steps[:] = 0
+        steps[y] = 0
 
 
 @njit(**_INNER)

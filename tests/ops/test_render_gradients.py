@@ -6,6 +6,7 @@ import torch
 from benchmarks.render_slopes import depth_slope, fold_slope, hand_scene, silhouette_slope
 from ops.camera import PinholeCamera, WeakPerspectiveCamera
 from ops.render import Light, Surface, face_parts, rasterize, render
+from ops.render.projection import project_in_front, project_in_front_reference
 from ops.render.reference import interpolate as reference_interpolate
 from ops.render.topology import topology_of
 
@@ -58,6 +59,34 @@ def test_numba_equals_torch_forward_and_backward(kind):
         for gradient, expected in pairs:
             # float32 sums over thousands of pixels, in another order
             assert (gradient - expected).norm() <= 1e-5 * expected.norm() + 1e-6
+
+
+def test_projection_equals_its_twin_also_behind_the_camera():
+    random = torch.Generator().manual_seed(0)
+    vertices = torch.randn(3, 50, 3, generator=random).requires_grad_()
+    vertices.data[0, 0] = torch.tensor([1e9, 0.0, 0.5])  # clamped
+    K = (torch.eye(3) * 100 + 10 * torch.rand(3, 3, 3, generator=random)).requires_grad_()
+    K.data[:, 2] = torch.tensor([0.0, 0.0, 1.0])
+    ours, twin = (project(vertices, K, 0.01) for project in (project_in_front, project_in_front_reference))
+    torch.testing.assert_close(ours, twin, atol=1e-2, rtol=1e-5)  # at 1 cm, 1 m aside: 1e4 px in float32
+    cotangent = torch.randn(ours.shape, generator=random)
+    pairs = (torch.autograd.grad(pixels, (vertices, K), cotangent) for pixels in (ours, twin))
+    for gradient, expected in zip(*pairs, strict=True):
+        assert (gradient - expected).norm() <= 1e-5 * expected.norm()
+    clamped = torch.autograd.grad(project_in_front(vertices, K, 0.01).sum(), vertices)[0][0, 0]
+    assert (clamped == 0).all()
+
+
+def test_gradcheck_of_the_projection():
+    random = torch.Generator().manual_seed(0)
+    vertices = (torch.rand(1, 4, 3, generator=random, dtype=torch.float64) + 0.1).requires_grad_()
+    rows = torch.rand(1, 2, 3, generator=random, dtype=torch.float64).requires_grad_()
+    last = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64)
+
+    def pixels(vertices, rows):
+        return project_in_front_reference(vertices, torch.cat([rows, last], 1), 0.01)
+
+    assert torch.autograd.gradcheck(pixels, (vertices, rows))
 
 
 def test_barycentrics_and_depth_gradients_equal_the_twin():
