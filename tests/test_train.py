@@ -216,3 +216,15 @@ def test_train_py_is_thin_and_names_no_method():
     text = (ROOT / "train.py").read_text()
     assert len(text.splitlines()) <= 60
     assert not any(name in text.lower() for name in ("deephps", "neverova", "dhpe", "vae"))
+
+
+@pytest.mark.slow
+def test_ranks_share_one_run_folder(train, monkeypatch):
+    monkeypatch.delenv("RUN_ID", raising=False)
+    options = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_steps=2"]
+    command = [sys.executable, "train.py", "fit", f"--config={train.write()}", f"--runs={train.runs}", *options]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    (folder,) = (train.runs / "toy").iterdir()
+    assert (folder / "checkpoints" / "best.ckpt").exists() and (folder / "metrics.csv").exists()
+    assert result.stdout.count("Test errors") == 1
