@@ -1,17 +1,32 @@
 """Errors of one predicted hand against published labels that share only some of its joints."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_modules.metrics import ALIGNMENTS, point_errors
-from lightning_modules.prediction_files import LABEL_LAYOUTS, read_uvd
+from lightning_modules.prediction_files import read_uvd
 from ops.camera import unproject
 from ops.checks import check_choice
-from ops.joints import CANONICAL_JOINTS
+from ops.joints import CANONICAL_JOINTS, NYU14_TO_CANONICAL
 
 MM = 0.001
+
+
+class Layout(NamedTuple):
+    """Joints of a published label line, and the canonical joints they stand for."""
+
+    joints: int
+    sources: dict[int, tuple[int, ...]]  # canonical joint -> published joints, whose mean it is
+
+
+LABEL_LAYOUTS = {
+    # NYU labels both sides of the wrist (its joints 11 and 12); ours lies between them
+    "nyu-14": Layout(14, {to: (i,) for i, to in enumerate(NYU14_TO_CANONICAL) if to >= 0} | {0: (11, 12)}),
+    "canonical-21": Layout(21, {joint: (joint,) for joint in range(21)}),
+}
 
 
 def label_errors(
@@ -27,19 +42,18 @@ def label_errors(
         K: (3, 3) of the picture the labels belong to.
     """
     check_choice("label layout", layout, LABEL_LAYOUTS)
-    canonical = LABEL_LAYOUTS[layout]
-    frames = read_uvd(labels, len(canonical))
+    count, sources = LABEL_LAYOUTS[layout]
+    frames = read_uvd(labels, count)
     if not 1 <= line <= len(frames):
         raise ValueError(f"label line: expected 1 to {len(frames)} ({labels}), got {line}")
     uvd = torch.from_numpy(frames[line - 1]).float()
     points = unproject(uvd[None, :, :2], uvd[None, :, 2] * MM, K)[0]
-    # canonical order puts the wrist, by which root-aligned errors are taken, first
-    pairs = sorted((target, source) for source, target in enumerate(canonical) if target >= 0)
-    predicted = joints_3d[[target for target, _ in pairs]][None]
-    true = points[[source for _, source in pairs]][None]
-    valid = torch.ones(1, len(pairs), dtype=torch.bool)
+    compared = sorted(sources)  # the wrist, by which root-aligned errors are taken, comes first
+    true = torch.stack([points[list(sources[joint])].mean(0) for joint in compared])[None]
+    predicted = joints_3d[compared][None]
+    valid = torch.ones(1, len(compared), dtype=torch.bool)
     means = {alignment: float(point_errors(predicted, true, valid, alignment)[0].mean()) for alignment in ALIGNMENTS}
-    return means, [CANONICAL_JOINTS[target] for target, _ in pairs]
+    return means, [CANONICAL_JOINTS[joint] for joint in compared]
 
 
 def print_errors(errors: dict[str, float], names: list[str], layout: str, convention: str) -> None:

@@ -11,10 +11,8 @@ from torch import Tensor
 
 from lightning_modules.prediction import HandPrediction
 from ops.checks import check_shape
-from ops.joints import CANONICAL_JOINTS, NYU14_TO_CANONICAL
+from ops.joints import CANONICAL_JOINTS
 
-# Label layouts: published joint -> canonical joint, -1 where there is none.
-LABEL_LAYOUTS = {"nyu-14": NYU14_TO_CANONICAL, "canonical-21": tuple(range(21))}
 _TENSORS = ("joints_3d", "joints_2d", "vertices", "parts", "side", "confidence")
 _FACTS = ("frame", "hand_model", "convention")
 
