@@ -57,11 +57,20 @@ def skin_table(model: HandModel) -> Tensor:
 
 def backgrounds(keys: Tensor, size: int) -> Tensor:
     """Blurred coloured clutter (B, 3, size, size) uint8: layers of random grids, coarse ones strong, fine ones weak."""
-    total = None
+    finest = _GRIDS[-1]
+    total = torch.zeros(len(keys), 3, finest, finest, device=keys.device)
     for layer, (cells, strength) in enumerate(zip(_GRIDS, _STRENGTHS, strict=True)):
         y, x = torch.meshgrid(*[torch.arange(cells, device=keys.device)] * 2, indexing="ij")
         channel = torch.arange(3, device=keys.device)[:, None, None] + 3 * layer
         grid = unit_of(hash_of(keys[:, None, None, None], _BACKGROUND, y + 64 * channel, x))
-        picture = functional.interpolate(255 * strength * grid, (size, size), mode="bilinear", align_corners=False)
-        total = picture if total is None else total.add_(picture)
-    return total.to(torch.uint8)
+        total += strength * _stretched(grid, finest)
+    return (255 * _stretched(total, size)).to(torch.uint8)
+
+
+def _stretched(pictures: Tensor, size: int) -> Tensor:
+    """Square pictures (B, C, n, n) to (B, C, size, size), bilinear; two small products are faster than resampling."""
+    count = pictures.shape[-1]
+    # the bilinear weights are what interpolation makes of the unit pictures
+    unit = torch.eye(count, device=pictures.device)[:, None]
+    weights = functional.interpolate(unit, size, mode="linear", align_corners=False)[:, 0]  # (n, size)
+    return weights.T @ (pictures @ weights)

@@ -113,7 +113,7 @@ class HandRenderer(torch.nn.Module):
         if vertices.device.type == "cpu":
             colours = albedo * vertex_light(vertices, self.faces, look.lamp)
             pictures = render_labels_rgb(vertices, self.faces, K, size, self.part_of_face, colours, background)
-            return pictures[0], pictures[1], pictures[2].float().div_(255)
+            return pictures[0], pictures[1], pictures[2] * (1 / 255)
         wanted = render(
             vertices,
             self.faces,

@@ -1,7 +1,7 @@
 """The order of samples: shared out among ranks, continued in mid-epoch, the same for any number of workers."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -66,6 +66,8 @@ class ResumableLoader(DataLoader):
         sampler: the order.
         batches_done: how many batches of the epoch were trained on. Without it, how many were handed out counts; the
             two differ when a signal saves a checkpoint in the middle of a step.
+        pack: what a worker does to a batch before it sends it; not called without workers.
+        unpack: what this process does to it then.
         num_workers: processes that make batches; 0 makes them in this one.
         settings: of torch.utils.data.DataLoader.
     """
@@ -75,20 +77,24 @@ class ResumableLoader(DataLoader):
         dataset: Dataset,
         sampler: EpochSampler,
         batches_done: Callable[[], int] | None = None,
+        pack: Callable[[Any], Any] | None = None,
+        unpack: Callable[[Any], Any] | None = None,
         num_workers: int = 0,
         **settings: object,
     ) -> None:
+        pack = pack if pack and num_workers else _as_it_is
         super().__init__(
-            dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is, num_workers=num_workers, **settings
+            dataset, batch_size=None, sampler=sampler, collate_fn=pack, num_workers=num_workers, **settings
         )
         self.batches_done = batches_done
+        self._unpack = unpack if unpack and num_workers else _as_it_is
         self._handed_out = 0
 
     def __iter__(self) -> Iterator:
         self._handed_out = self.sampler.start
         for batch in super().__iter__():
             self._handed_out += 1
-            yield batch
+            yield self._unpack(batch)
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and number of its batches that are done."""
@@ -101,5 +107,5 @@ class ResumableLoader(DataLoader):
         self.sampler.seek(state["epoch"] + over, 0 if over else state["batches"])
 
 
-def _as_it_is(batch: object) -> object:
+def _as_it_is(batch: Any) -> Any:
     return batch
