@@ -107,12 +107,13 @@ class HandRenderer(torch.nn.Module):
         """Depth, parts and, if wanted, rgb in [0, 1]; all without antialiasing, as cameras' depth and labels are."""
         size = self.image_size
         if "rgb" not in self.modalities:
-            return *render_labels(vertices, self.faces, K, size, self.part_of_face), None
+            return *render_labels(vertices, self.faces, K, size, self.part_of_face, closed=True), None
         look = parameters.appearance
         albedo, background = self.skins[look.skin], backgrounds(look.key, size)
         if vertices.device.type == "cpu":
             colours = albedo * vertex_light(vertices, self.faces, look.lamp)
-            pictures = render_labels_rgb(vertices, self.faces, K, size, self.part_of_face, colours, background)
+            scene = vertices, self.faces, K, size, self.part_of_face
+            pictures = render_labels_rgb(*scene, colours, background, closed=True)
             return pictures[0], pictures[1], pictures[2] * (1 / 255)
         wanted = render(
             vertices,

@@ -72,14 +72,22 @@ def _culled(screen: Array, a: int, b: int, c: int) -> bool:
 
 
 @njit(**_INNER)
-def _scan(screen: Array, faces: Array, nearest: Array, ids: Array) -> None:
-    # z-buffer of one picture: screen (V, 3) x, y, nearness -> nearest (H, W) float32, ids (H, W) int32, -1 none
+def _from_behind(screen: Array, a: int, b: int, c: int) -> bool:
+    # corners counter-clockwise from outside run clockwise in x, y with y down when seen from behind
+    across = (screen[b, 0] - screen[a, 0]) * (screen[c, 1] - screen[a, 1])
+    return across >= (screen[c, 0] - screen[a, 0]) * (screen[b, 1] - screen[a, 1])
+
+
+@njit(**_INNER)
+def _scan(screen: Array, faces: Array, closed: bool, nearest: Array, ids: Array) -> None:
+    # z-buffer of one picture: screen (V, 3) x, y, nearness -> nearest (H, W) float32, ids (H, W) int32, -1 none;
+    # of a closed mesh faces seen from behind are left out
     height, width = ids.shape
     nearest[:] = CULLED
     ids[:] = -1
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        if _culled(screen, a, b, c):
+        if _culled(screen, a, b, c) or (closed and _from_behind(screen, a, b, c)):
             continue
         rows, long, upper, lower = _outline(screen, a, b, c)
         top, bottom = _first_pixel(rows[0], height), _first_pixel(rows[2], height)
@@ -130,7 +138,7 @@ def id_kernel(
     screen, nearest = np.empty((z.shape[1], 3)), np.empty(ids.shape[1:], np.float32)
     for b in range(start, stop):
         _load_screen(pixels[b], z[b], near, perspective, screen)
-        _scan(screen, faces, nearest, ids[b])
+        _scan(screen, faces, False, nearest, ids[b])
 
 
 @njit(**_OPTIONS)
@@ -142,6 +150,7 @@ def label_kernel(
     K: Array,
     face_parts: Array,
     near: float,
+    closed: bool,
     depth: Array,
     parts: Array,
 ) -> None:
@@ -149,7 +158,7 @@ def label_kernel(
     screen, ids = np.empty((vertices.shape[1], 3)), np.empty(depth.shape[1:], np.int32)
     for b in range(start, stop):
         _project(vertices[b], K[b], near, screen)
-        _scan(screen, faces, depth[b], ids)
+        _scan(screen, faces, closed, depth[b], ids)
         _label(ids, face_parts, depth[b], parts[b])
 
 
@@ -162,6 +171,7 @@ def colour_kernel(
     K: Array,
     face_parts: Array,
     near: float,
+    closed: bool,
     depth: Array,
     parts: Array,
     colours: Array,
@@ -178,7 +188,7 @@ def colour_kernel(
     screen, ids = np.empty((vertices.shape[1], 3)), np.empty(depth.shape[1:], np.int32)
     for b in range(start, stop):
         _project(vertices[b], K[b], near, screen)
-        _scan(screen, faces, depth[b], ids)
+        _scan(screen, faces, closed, depth[b], ids)
         _label(ids, face_parts, depth[b], parts[b])
         for y in range(ids.shape[0]):
             for x in range(ids.shape[1]):

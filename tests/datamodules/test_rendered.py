@@ -11,6 +11,7 @@ from datamodules.rendering import HandRenderer, closed_faces
 from datamodules.sampler import BatchKey
 from ops.camera import project
 from ops.hand_model import open_hand
+from ops.render import render_labels
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,13 @@ def test_the_wrist_is_closed(model):
     corners = model.v_template[faces]
     volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
     assert 1e-4 < volume < 1e-3  # cubic metres: a hand has 0.1 to 0.5 litres, and faces point outwards
+
+
+def test_a_closed_hand_looks_the_same_without_the_faces_seen_from_behind(samplers, renderer):
+    batch = renderer(samplers["clean"].sample(0, "train", 0, np.arange(64)))
+    depth, parts = render_labels(batch["vertices"], renderer.faces, batch["K"], 64, renderer.part_of_face)
+    differ = (parts != batch["parts"]) | ((depth - batch["depth"]).abs() > 1e-6)[:, 0]
+    assert differ.float().mean() < 1e-4  # faces seen exactly edge-on
 
 
 @pytest.mark.parametrize(
