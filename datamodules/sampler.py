@@ -18,8 +18,9 @@ class BatchKey(NamedTuple):
 class EpochSampler(DistributedSampler):
     """Batches of one rank: all ranks together walk the epoch in one order, a global batch at a time.
 
-    Global batch k holds the `ranks * batch_size` indices from k times that on, and rank r takes every `ranks`-th of
-    them from the r-th on: what one rank alone would see in a batch, R ranks see together. In the last, shorter batch
+    Global batch k holds the `ranks * batch_size` indices from k times that on, and rank r takes the r-th of equal runs
+    of them: what one rank alone would see in a batch, R ranks see together. Runs, not every R-th index: mixtures choose
+    the source by the index's low bits, and strides would give each rank a source of its own. In the last, shorter batch
     shares differ by at most one; when training, a rest smaller than the number of ranks is dropped, since a rank
     without a batch would leave the others waiting.
 
@@ -55,7 +56,8 @@ class EpochSampler(DistributedSampler):
         together = self.num_replicas * self.batch_size
         for batch in range(start, len(self)):
             end = min((batch + 1) * together, self.size)
-            yield BatchKey(self.epoch, np.arange(batch * together + self.rank, end, self.num_replicas))
+            shares = np.array_split(np.arange(batch * together, end), self.num_replicas)
+            yield BatchKey(self.epoch, shares[self.rank])
 
 
 class ResumableLoader(DataLoader):
