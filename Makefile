@@ -8,25 +8,25 @@ BIN := $(VENV)/bin
 
 .PHONY: train test test-all gpu-test lint install peers clean
 
-train: $(VENV)/.run ## train the default experiment on rendered hands
+train: $(VENV)/.run-$(DEVICE) ## train the default experiment on rendered hands
 	$(BIN)/python train.py fit --config $(CONFIG) $(ARGS)
 
-test: $(VENV)/.dev ## the fast suite
+test: $(VENV)/.dev-$(DEVICE) ## the fast suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest $(ARGS)
 
-test-all: $(VENV)/.dev ## the fast suite and the slow tests
+test-all: $(VENV)/.dev-$(DEVICE) ## the fast suite and the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
-gpu-test: $(VENV)/.dev ## every test that needs a CUDA device
+gpu-test: $(VENV)/.dev-$(DEVICE) ## every test that needs a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev-$(DEVICE)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install: $(VENV)/.run
+install: $(VENV)/.run-$(DEVICE)
 
 # Peers under licences that are not ours: a separate environment, for benchmarks only.
 peers: .venv-peers/.done
@@ -42,12 +42,16 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
+# faiss-cpu and faiss-gpu write one module: two of them in one environment are refused
+ONE_FAISS := $(BIN)/python -c 'from ops.checks import refuse_two_faiss; refuse_two_faiss()'
+
+$(VENV)/.run-$(DEVICE): $(VENV)/.python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(DEVICE)]"
+	$(ONE_FAISS)
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.dev-$(DEVICE): $(VENV)/.run-$(DEVICE)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(DEVICE),dev]"
 	touch $@
 

@@ -7,7 +7,7 @@ python=${PYTHON:-.venv/bin/python}
 failed=()
 
 "$python" -m pytest -m gpu || failed+=("tests")
-for name in hand_layer render_cuda; do
+for name in hand_layer render_cuda rendered_data deephps; do
   "$python" -m "benchmarks.$name" --save || failed+=("$name")
 done
 
