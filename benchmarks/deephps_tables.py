@@ -22,7 +22,7 @@ from typing import NamedTuple
 import yaml
 from rich.table import Table
 
-from benchmarks.report import RESULTS, emit, machine
+from benchmarks.report import RESULTS, commit, emit, machine
 from datamodules.fingerprint import stored_fingerprints
 
 CONFIG = Path("configs/benchmarks/deephps_tables.yaml")
@@ -54,12 +54,23 @@ class Run(NamedTuple):
         """Where its figures are kept."""
         return FOLDER / self.budget / f"{self.name}.json"
 
+    def identity(self) -> dict[str, object]:
+        """What its figures depend on besides the code: the command, the experiment's settings, the test splits."""
+        config = next(a.removeprefix("--config=") for a in self.command if a.startswith("--config="))
+        settings = json.dumps(yaml.safe_load(Path(config).read_text()), sort_keys=True)
+        return {
+            "command": self.command,
+            "settings": hashlib.sha256(settings.encode()).hexdigest()[:16],
+            "test_splits": {name: found["parameters"] for name, found in stored_fingerprints().items()},
+        }
+
     def figures(self) -> dict[str, float] | None:
-        """Its figures, or None if it has not been run with this very command."""
+        """Its figures, or None if it has not been run, or not with this very identity."""
         if not self.result.is_file():
             return None
         stored = json.loads(self.result.read_text())
-        return stored["figures"] if stored["command"] == self.command else None
+        same = all(stored.get(key) == value for key, value in self.identity().items())
+        return stored["figures"] if same else None
 
 
 def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
@@ -86,12 +97,11 @@ def train(run: Run, runs_folder: Path) -> None:
     start = time.monotonic()
     subprocess.run(command, env=environment, check=True)
     figures = final_figures(runs_folder / experiment / run.run_id / "metrics.csv")
-    test_splits = {name: found["parameters"] for name, found in stored_fingerprints().items()}
     kept = {
-        "command": run.command,
+        **run.identity(),
         "figures": figures,
         "minutes": round((time.monotonic() - start) / 60, 2),
-        "test_splits": test_splits,
+        "commit": commit(),
         "machine": machine(),
     }
     run.result.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +135,7 @@ def summary(runs: list[Run]) -> tuple[Table, dict[str, float]]:
             cells.append(f"{mean(values):.2f}{spread}" if values else "-")
             if values:
                 figures[f"{arm.replace(' ', '_')}_{column}_mm"] = round(mean(values), 3)
+                figures[f"{arm.replace(' ', '_')}_seeds"] = len(values)
         table.add_row(arm, str(len(done)), *cells)
     constant = next((found for run in runs if (found := run.figures())), None)
     if constant:

@@ -37,7 +37,7 @@ def emit(name: str, figures: dict, table: Table | str, save: bool) -> None:
         table: what a reader sees.
         save: write `results/<name>.json`, or `results/<name>_<gpu>.json` where there is a GPU.
     """
-    result = {"benchmark": name, "commit": _commit(), "machine": machine(), "figures": figures}
+    result = {"benchmark": name, "commit": commit(), "machine": machine(), "figures": figures}
     Console(width=None if os.isatty(1) else 120).print(table)
     if save:
         gpu = result["machine"].get("gpu")
@@ -56,7 +56,8 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Short name of the commit at hand, with -dirty where tracked files differ from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)

@@ -30,10 +30,13 @@ def test_a_run_is_done_when_its_very_command_was_run(tmp_path, monkeypatch):
     run, other = plan("cpu", 1)[:2]
     assert run.figures() is None
     run.result.parent.mkdir()
-    run.result.write_text(json.dumps({"command": run.command, "figures": {"joints_root": 20.0}}))
+    stored = run.identity() | {"figures": {"joints_root": 20.0}}
+    run.result.write_text(json.dumps(stored))
     assert run.figures() == {"joints_root": 20.0} and other.figures() is None
-    run.result.write_text(json.dumps({"command": [*run.command, "--more"], "figures": {}}))
-    assert run.figures() is None
+    others = {"command": [*run.command, "--more"], "settings": "of another file", "test_splits": {"sensor/1": "0"}}
+    for key, value in others.items():
+        run.result.write_text(json.dumps(stored | {key: value}))
+        assert run.figures() is None, f"another {key} went unnoticed"
 
 
 def test_the_figures_of_a_run_are_those_of_its_test(tmp_path):
@@ -49,7 +52,7 @@ def test_the_summary_averages_the_seeds_that_are_there(tmp_path, monkeypatch):
     for run, error in zip([run for run in runs if run.arm == "joint"], (10.0, 14.0), strict=False):
         run.result.parent.mkdir(exist_ok=True)
         figures = dict.fromkeys(COLUMNS, error) | dict.fromkeys(tables.REFERENCE, 80.0)
-        run.result.write_text(json.dumps({"command": run.command, "figures": figures}))
+        run.result.write_text(json.dumps(run.identity() | {"figures": figures}))
     table, figures = summary(runs)
-    assert figures == {f"joint_{column}_mm": 12.0 for column in COLUMNS}
+    assert figures == {f"joint_{column}_mm": 12.0 for column in COLUMNS} | {"joint_seeds": 2}
     assert table.row_count == 6  # five arms and the constant pose
