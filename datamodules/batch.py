@@ -73,8 +73,13 @@ _SHAPES: dict[str, tuple[int | str, ...]] = {
 }
 
 
+_DTYPES = {"parts": torch.uint8, "side": torch.int64, "original_size": torch.int64} | dict.fromkeys(
+    ("joint_valid", "mirrored", *FLAGS), torch.bool
+)  # all others are float32
+
+
 def check_batch(batch: HandBatch, needs: Sequence[str] = ()) -> None:
-    """Raise unless every tensor of `batch` has its contract's shape and the fields in `needs` are there."""
+    """Raise unless every tensor of `batch` has its contract's shape and dtype and the fields in `needs` are there."""
     missing = [field for field in needs if field not in batch]
     if missing:
         raise ValueError(
@@ -86,16 +91,12 @@ def check_batch(batch: HandBatch, needs: Sequence[str] = ()) -> None:
             if field not in _SHAPES:
                 raise ValueError(f"batch field '{field}' is not in the contract (datamodules/batch.py)")
             check_shape(f"batch['{field}']", value, _SHAPES[field])
+            dtype = _DTYPES.get(field, torch.float32)
+            if value.dtype != dtype:
+                raise TypeError(f"batch['{field}']: expected {dtype}, got {value.dtype}; convert it in the reader")
     sizes = {field: len(value) for field, value in batch.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"batch: all fields must have one length, got {sizes}")
-
-
-def batch_size(batch: HandBatch) -> int:
-    """Number of samples in `batch`."""
-    return len(batch["key"])
-
-
-def to_device(batch: HandBatch, device: torch.device) -> HandBatch:
-    """The batch with its tensors on `device`."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    pictures = {name: tuple(batch[name].shape[-2:]) for name in ("rgb", "depth", "mask", "parts") if name in batch}
+    if len(set(pictures.values())) > 1:
+        raise ValueError(f"batch: all pictures must have one height and width, got {pictures}; K belongs to one size")
