@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ops.checks import check_choice
-from ops.joints import MODEL_PARENTS
+from ops.joints import MODEL_PARENTS, PART_NAMES
 
 DATA = Path(__file__).parent / "data"
 Side = Literal["right", "left"]
@@ -23,6 +23,16 @@ _SHAPES: dict[str, tuple[int | str, ...]] = {
     "tip_vertices": (5,),
     "pose_mean": (45,),
     "pose_components": (45, 45),
+}
+_OPTIONAL_SHAPES: dict[str, tuple[int | str, ...]] = {
+    "part_labels": ("V",),
+    "uv": ("T", 2),
+    "uv_faces": ("F", 3),
+    "controls": ("V", 3, 7),
+    "flexion_axes": (16, 3),
+    "abduction_axes": (16, 3),
+    "limits": (16, 2, 2),
+    "bone_groups": (16,),
 }
 
 
@@ -58,24 +68,33 @@ class HandModel:
         check_choice("side", self.side, ("right", "left"))
         sizes: dict[str, int] = {}
         for field, shape in _SHAPES.items():
+            self._check_array(field, shape, sizes)
+        for field, shape in _OPTIONAL_SHAPES.items():
+            if getattr(self, field) is not None:
+                self._check_array(field, shape, sizes)
+        rows = {"faces": sizes["V"], "tip_vertices": sizes["V"], "part_labels": len(PART_NAMES)}
+        rows |= {"uv_faces": sizes.get("T", 0), "bone_groups": len(BONE_GROUP_NAMES)}
+        for field, count in rows.items():
             array = getattr(self, field)
-            fits = isinstance(array, np.ndarray) and array.ndim == len(shape)
-            for got, want in zip(getattr(array, "shape", ()), shape, strict=False):
-                fits = fits and got == (sizes.setdefault(want, got) if isinstance(want, str) else want)
-            if not fits:
+            if array is not None and array.size and (array.min() < 0 or array.max() >= count):
                 raise ValueError(
-                    f"hand model '{self.name}', array {field}: expected shape {shape} with {sizes}, "
-                    f"got {getattr(array, 'shape', type(array).__name__)}; is this a file in MANO's layout?"
-                )
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(f"hand model '{self.name}', array {field}: NaN or infinite numbers; get the file anew")
-        for field in ("faces", "tip_vertices"):
-            array = getattr(self, field)
-            if array.min() < 0 or array.max() >= sizes["V"]:
-                raise ValueError(
-                    f"hand model '{self.name}', array {field}: vertex indices must lie in 0..{sizes['V'] - 1}, "
+                    f"hand model '{self.name}', array {field}: indices must lie in 0..{count - 1}, "
                     f"got {array.min()}..{array.max()}"
                 )
+
+    def _check_array(self, field: str, shape: tuple[int | str, ...], sizes: dict[str, int]) -> None:
+        """Raise unless an array is finite and of its shape; sizes of letters are added to `sizes`."""
+        array = getattr(self, field)
+        fits = isinstance(array, np.ndarray) and array.ndim == len(shape)
+        for got, want in zip(getattr(array, "shape", ()), shape, strict=False):
+            fits = fits and got == (sizes.setdefault(want, got) if isinstance(want, str) else want)
+        if not fits:
+            raise ValueError(
+                f"hand model '{self.name}', array {field}: expected shape {shape} with {sizes}, "
+                f"got {getattr(array, 'shape', type(array).__name__)}; is this a file in MANO's layout?"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"hand model '{self.name}', array {field}: NaN or infinite numbers; get the file anew")
 
     @property
     def parents(self) -> tuple[int, ...]:

@@ -227,7 +227,7 @@ def changed(key, value):
         (changed("posedirs", np.zeros((778, 3, 207))), "array posedirs: expected shape"),
         (changed("v_template", np.zeros((6890, 3))), r"v_template: expected shape \(778, 3\)"),
         (changed("J_regressor", np.zeros((24, 778))), "array joint_regressor: expected shape"),
-        (changed("f", np.full((4, 3), 778)), "array faces: vertex indices must lie in 0..777"),
+        (changed("f", np.full((4, 3), 778)), "array faces: indices must lie in 0..777"),
         (changed("weights", "lbs"), "array weights: cannot be read .*expected an array of numbers, got str"),
         (changed("kintree_table", np.zeros((2, 16), np.uint32)), "kintree_table: expected the parents"),
     ],

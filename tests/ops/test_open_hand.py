@@ -1,6 +1,7 @@
 """The arrays of the open hand: what must hold for any use of them."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,3 +246,27 @@ def test_no_control_is_a_mixture_of_the_others(hand):
     directions = hand.controls.reshape(-1, len(CONTROL_NAMES))
     values = np.linalg.svd(directions / np.linalg.norm(directions, axis=0), compute_uv=False)
     assert values.min() > 0.01 * values.max()  # zero if length were palm_length + finger_length
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        ("part_labels", lambda a: a[1:], r"array part_labels: expected shape \('V',\)"),
+        ("part_labels", lambda a: a + 1, r"array part_labels: indices must lie in 0\.\.19, got 1\.\.20"),
+        ("uv", lambda a: a[:, :1], r"array uv: expected shape \('T', 2\)"),
+        ("uv", lambda a: a[1:], "array uv_faces: indices must lie in"),
+        ("uv_faces", lambda a: a[1:], r"array uv_faces: expected shape \('F', 3\)"),
+        ("controls", lambda a: a[..., :6], r"array controls: expected shape \('V', 3, 7\)"),
+        ("controls", lambda a: a * np.nan, "array controls: NaN or infinite"),
+        ("flexion_axes", lambda a: a[1:], r"array flexion_axes: expected shape \(16, 3\)"),
+        ("abduction_axes", lambda a: a * np.inf, "array abduction_axes: NaN or infinite"),
+        ("limits", lambda a: a[..., 0], r"array limits: expected shape \(16, 2, 2\)"),
+        ("bone_groups", lambda a: a[1:], r"array bone_groups: expected shape \(16,\)"),
+        ("bone_groups", lambda a: a + 1, r"array bone_groups: indices must lie in 0\.\.5, got 1\.\.6"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_optional_arrays_are_checked_as_well(field, change, message):
+    model = open_hand()
+    with pytest.raises(ValueError, match=message):
+        replace(model, **{field: change(getattr(model, field))})
