@@ -44,6 +44,17 @@ def check_same_device(**tensors: Tensor) -> None:
         raise ValueError(f"expected all tensors on one device, got {where}; move them with .to(device)")
 
 
+def check_like_layer(layer: Tensor, **tensors: Tensor) -> None:
+    """Raise unless the inputs `tensors` have the dtype and lie on the device of `layer`, one of a layer's constants."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != layer.dtype:
+            raise TypeError(
+                f"{name}: expected {layer.dtype} like the layer, got {tensor.dtype}; convert the input, "
+                "or the layer with .double() or .float()"
+            )
+    check_same_device(**tensors, layer=layer)
+
+
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     """Raise unless `value` is one of `choices`."""
     choices = list(choices)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.checks import check_choice, check_same_device, check_shape, require_module
+from ops.checks import check_choice, check_like_layer, check_shape, require_module
 from ops.hand_model.conventions import joint_convention
 from ops.hand_model.kinematics import axis_angle_to_matrix_cpu, pose_bones, pose_bones_cpu
 from ops.hand_model.model import HandModel
@@ -198,14 +198,7 @@ class HandLayer(nn.Module):
             check_shape("global_rotation", global_rotation, (batch, 3, 3)[: max(global_rotation.ndim, 2)])
         if translation is not None:
             check_shape("translation", translation, (batch, 3))
-        tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
-        for name, tensor in tensors.items():
-            if tensor.dtype != self.template.dtype:
-                raise TypeError(
-                    f"{name}: expected {self.template.dtype} like the layer, got {tensor.dtype}; convert the input, "
-                    "or the layer with .double() or .float()"
-                )
-        check_same_device(**tensors, layer=self.template)
+        check_like_layer(self.template, **{name: tensor for name, tensor in given.items() if tensor is not None})
 
 
 def mirror_pose(pose: Tensor) -> Tensor:

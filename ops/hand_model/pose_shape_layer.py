@@ -21,13 +21,14 @@ and the palm's scales the palm alike in all directions; pose correctives of the 
 Letters: B batch, V vertices.
 """
 
+import hashlib
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.checks import check_choice, check_shape
+from ops.checks import check_choice, check_like_layer, check_shape
 from ops.hand_model.conventions import joint_convention
 from ops.hand_model.layer import HandOutput
 from ops.hand_model.model import HandModel
@@ -41,10 +42,14 @@ TRANSLATION, ROTATION, ARTICULATION = slice(0, 3), slice(3, 6), slice(6, 26)
 _FINGERS, _LEVELS = 5, 3  # model joints 1-15 are five chains of three: index, middle, little, ring, thumb
 _CHAIN_TO_FINGER = (1, 2, 4, 3, 0)  # a chain's place among thumb, index, middle, ring, little
 _BASES = (1, 4, 7, 10, 13)  # first joint of every chain
+_MODEL_FIELDS = ("controls", "flexion_axes", "abduction_axes", "limits", "bone_groups")
 
 
 class HandPoseShapeLayer(nn.Module):
     """Differentiable HPSL of one hand model; its constants are buffers, rebuilt from the model and never saved.
+
+    What is saved is their name alone: weights trained with other controls, axes, limits or bone groups mean other
+    hands, and `load_state_dict` refuses them.
 
     Args:
         model: a hand with controls, flexion and abduction axes, limits and bone groups (the open hand).
@@ -83,6 +88,11 @@ class HandPoseShapeLayer(nn.Module):
         """
         if not torch.compiler.is_compiling():
             self._check(pose, bone_scales, shape, global_rotation)
+        # half precision moves vertices by millimetres
+        with torch.autocast(pose.device.type, enabled=False):
+            return self._hands(pose, bone_scales, shape, global_rotation)
+
+    def _hands(self, pose: Tensor, bone_scales: Tensor, shape: Tensor, global_rotation: Tensor | None) -> HandOutput:
         if global_rotation is None:
             global_rotation = axis_angle_to_matrix(pose[:, ROTATION])
         local = self.local_rotations(pose[:, ARTICULATION])
@@ -95,6 +105,22 @@ class HandPoseShapeLayer(nn.Module):
         joints = joints + (rotations.index_select(1, self.carrier) @ self.joint_offsets[..., None]).squeeze(-1)
         translation = pose[:, None, TRANSLATION]
         return HandOutput(vertices + translation, joints + translation, skeleton + translation, rotations)
+
+    def get_extra_state(self) -> str:
+        """Names the hand model and the arrays that its id leaves out but the parameters' meaning depends on."""
+        digest = hashlib.sha256()
+        for field in _MODEL_FIELDS:
+            digest.update(np.ascontiguousarray(getattr(self.model, field), dtype="<f4").tobytes())
+        return f"{self.model.id}/{digest.hexdigest()[:8]}"
+
+    def set_extra_state(self, state: str) -> None:
+        """Raise unless the weights being loaded were trained with this hand model and these arrays."""
+        expected = self.get_extra_state()
+        if state != expected:
+            raise ValueError(
+                f"weights of HPSL: trained with hand model and {', '.join(_MODEL_FIELDS)} '{state}', here they are "
+                f"'{expected}'; load them with the hand model they were trained on, or train again"
+            )
 
     def local_rotations(self, articulation: Tensor) -> Tensor:
         """Rotations (B, 15, 3, 3) of model joints 1-15 about their parents, of articulation angles (B, 20)."""
@@ -143,8 +169,11 @@ class HandPoseShapeLayer(nn.Module):
         check_shape("pose", pose, ("B", POSE_SIZE))
         check_shape("bone_scales", bone_scales, (len(pose), SCALE_SIZE))
         check_shape("shape", shape, (len(pose), SHAPE_SIZE))
+        tensors = {"pose": pose, "bone_scales": bone_scales, "shape": shape}
         if global_rotation is not None:
             check_shape("global_rotation", global_rotation, (len(pose), 3, 3))
+            tensors["global_rotation"] = global_rotation
+        check_like_layer(self.template, **tensors)
 
 
 def articulation_limits(model: HandModel) -> tuple[Tensor, Tensor]:
@@ -211,10 +240,9 @@ def _cross_matrices(axes: np.ndarray) -> np.ndarray:
 
 
 def _check_model(model: HandModel) -> None:
-    needs = ("controls", "flexion_axes", "abduction_axes", "limits", "bone_groups")
-    missing = [field for field in needs if getattr(model, field) is None]
+    missing = [field for field in _MODEL_FIELDS if getattr(model, field) is None]
     if missing:
         raise ValueError(
-            f"hand model '{model.name}': expected the arrays {', '.join(needs)}, got none of {', '.join(missing)}; "
-            "use a model whose file has them, such as ops.hand_model.open_hand()"
+            f"hand model '{model.name}': expected the arrays {', '.join(_MODEL_FIELDS)}, "
+            f"got none of {', '.join(missing)}; use a model whose file has them, such as ops.hand_model.open_hand()"
         )

@@ -154,6 +154,34 @@ def test_left_is_the_mirror_image(model, layer):
     torch.testing.assert_close(left(mirrored, scales, shape).joints, layer(pose, scales, shape).joints * flip)
 
 
+def test_autocast_does_not_round_the_hand(model):
+    values = [value.float() for value in draw(2)]
+    for backend in ("auto", "torch"):
+        layer = HandPoseShapeLayer(model, backend=backend)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = layer(*values)
+        for got, want in zip(rounded, layer(*values), strict=True):
+            torch.testing.assert_close(got, want, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("field", ["controls", "flexion_axes", "abduction_axes", "limits", "bone_groups"])
+def test_weights_for_other_arrays_are_refused(model, field, tmp_path):
+    array = getattr(model, field)
+    other = replace(model, **{field: array[::-1].copy() if field == "bone_groups" else 2 * array})
+    assert other.id == model.id  # the geometry is the same
+    torch.save(HandPoseShapeLayer(model).state_dict(), tmp_path / "weights.pt")
+    state = torch.load(tmp_path / "weights.pt", weights_only=True)
+    HandPoseShapeLayer(open_hand()).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"trained with hand model and controls.*'open-hand-right.*; load them with"):
+        HandPoseShapeLayer(other).load_state_dict(state)
+
+
+def test_weights_for_another_hand_are_refused(model):
+    state = HandPoseShapeLayer(model.mirrored()).state_dict()
+    with pytest.raises(ValueError, match=r"'open-hand-left.*here they are 'open-hand-right"):
+        HandPoseShapeLayer(model).load_state_dict(state)
+
+
 def test_bad_input(model, layer):
     pose, scales, shape = reference()
     with pytest.raises(ValueError, match=r"pose: expected shape \(B, 26\), got \(1, 45\)"):
@@ -162,6 +190,12 @@ def test_bad_input(model, layer):
         layer(pose, scales[:, :5], shape)
     with pytest.raises(ValueError, match=r"global_rotation: expected shape \(1, 3, 3\)"):
         layer(pose, scales, shape, pose[:, 3:6])
+    with pytest.raises(TypeError, match=r"shape: expected torch\.float64 like the layer, got torch\.float32"):
+        layer(pose, scales, shape.float())
+    with pytest.raises(TypeError, match=r"global_rotation: expected torch\.float64 like the layer"):
+        layer(pose, scales, shape, torch.eye(3)[None])
+    with pytest.raises(ValueError, match="one device, got pose on meta"):
+        layer(pose.to("meta"), scales.to("meta"), shape.to("meta"))
     with pytest.raises(ValueError, match="got none of controls; use a model whose file has them"):
         HandPoseShapeLayer(replace(model, controls=None))
     with pytest.raises(ValueError, match="backend: expected one of 'auto', 'torch', got 'cuda'"):
