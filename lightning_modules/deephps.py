@@ -18,7 +18,7 @@ Letters: B batch, J 21 joints, V vertices.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from datamodules.batch import HandBatch, check_batch
 from lightning_modules.losses import PointLoss, joint_limit_loss, point_loss
 from lightning_modules.metrics import ALIGNMENTS, MeanPoseError, PointError, SuccessRate
-from lightning_modules.networks.trunks import TrunkName, build_trunk
+from lightning_modules.networks.trunks import PICTURE_SIZE, TrunkName, build_trunk
 from lightning_modules.prediction import Frame, HandPrediction
 from ops.camera import project
-from ops.checks import check_choice, check_shape
+from ops.checks import check_choice, check_finite, check_shape
 from ops.hand_model import open_hand
 from ops.hand_model.pose_shape_layer import (
     POSE_SIZE,
@@ -53,7 +53,7 @@ class HandEstimate(NamedTuple):
 
     vertices: Tensor  # (B, V, 3)
     joints: Tensor  # (B, 21, 3)
-    translation: Tensor  # (B, 3) of the wrist
+    translation: Tensor  # (B, 3) shift of the wrist from where it rests
     rotation: Tensor  # (B, 3, 3) about the wrist
     articulation: Tensor  # (B, 20) radians, Theta without its first six
     bone_scales: Tensor  # (B, 6) alpha
@@ -145,21 +145,35 @@ class DeepHPS(LightningModule):
             cube_centre: (B, 3) metres, camera frame.
             cube_side: (B,) metres.
         """
-        sight = torch.nn.functional.normalize(cube_centre, dim=-1)
         picture = normalise_depth(depth, cube_centre, cube_side)
+        if depth.shape[-1] != PICTURE_SIZE:
+            raise ValueError(
+                f"depth: expected pictures of {PICTURE_SIZE} x {PICTURE_SIZE} pixels, got side {depth.shape[-1]}; "
+                f"set data.image_size to {PICTURE_SIZE}"
+            )
+        outputs = self._heads(picture)
+        # half precision is for the networks: it would move vertices by millimetres
+        with torch.autocast(depth.device.type, enabled=False):
+            return self._hands(*(output.to(cube_centre.dtype) for output in outputs), cube_centre, cube_side)
+
+    def _heads(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the three networks say of normalised pictures: (B, 26 or 29), (B, 6), (B, 7), 0 is the reference."""
         features = self.pose_trunk(picture)
         scale_features = self.scale_trunk(picture) if self.scale_trunk is not None else features
         shape_features = self.shape_trunk(picture) if self.shape_trunk is not None else features
-        offsets = self.pose_head(features)
-        bone_scales = 1 + self.scale_head(scale_features) * float(self.hparams.learn_bone_scale)
-        shape = self.shape_head(shape_features) * float(self.hparams.learn_shape)
+        return self.pose_head(features), self.scale_head(scale_features), self.shape_head(shape_features)
 
+    def _hands(
+        self, offsets: Tensor, scale_offsets: Tensor, shape: Tensor, cube_centre: Tensor, cube_side: Tensor
+    ) -> HandEstimate:
+        bone_scales = 1 + scale_offsets * float(self.hparams.learn_bone_scale)
+        shape = shape * float(self.hparams.learn_shape)
         shifts, turns, articulation = offsets.split([3, offsets.shape[1] - 23, 20], 1)
         if self.hparams.rotation == "6d":
             turned = rotation_6d_to_matrix(turns + turns.new_tensor([1.0, 0, 0, 0, 1, 0]))
         else:
             turned = axis_angle_to_matrix(turns)
-        towards = rotation_onto(sight)
+        towards = rotation_onto(torch.nn.functional.normalize(cube_centre, dim=-1))
         rotation = towards @ turned
         shifts = 0.5 * cube_side[:, None] * shifts
         centre = cube_centre + (towards @ shifts[..., None]).squeeze(-1)
@@ -214,7 +228,9 @@ class DeepHPS(LightningModule):
         shares = {"mesh_share": batch["has_mesh"].float().mean(), "joint_share": batch["has_3d"].float().mean()}
         logged = {f"{stage}/loss_{name}": term for name, term in terms.items()}
         logged |= {f"{stage}/{name}": share for name, share in shares.items()}
-        self.log_dict(logged, on_epoch=stage != "train", batch_size=len(batch["depth"]), add_dataloader_idx=False)
+        judged = stage != "train"
+        size = len(batch["depth"])
+        self.log_dict(logged, on_epoch=judged, sync_dist=judged, batch_size=size, add_dataloader_idx=False)
         return estimate, terms["total"]
 
     def training_step(self, batch: HandBatch, batch_idx: int) -> Tensor:
@@ -242,18 +258,19 @@ class DeepHPS(LightningModule):
             metric.reset()
 
     def _measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
-        """Feed and log the stage's metrics: of all samples, and of each domain to report."""
+        """Feed and log the stage's metrics: of all samples, and of each domain to report.
+
+        Domains without a sample in this batch are fed and logged, too: all ranks must reduce the same metrics.
+        """
         joints = batch["joints_3d"]
         joint_valid = batch["joint_valid"] & batch["has_3d"][:, None]
         mesh_valid = batch["has_mesh"][:, None].expand(-1, estimate.vertices.shape[1])
         vertices = batch["vertices"] if "vertices" in batch else torch.zeros_like(estimate.vertices)
         for domain in ("", *self.hparams.report_domains):
             rows = joints.new_tensor([domain in ("", name) for name in batch["domain"]], dtype=torch.bool)
-            if not rows.any():
-                continue
             name = f"{stage}/{domain}/" if domain else f"{stage}/"
             metrics = self.metrics[name]
-            roots = estimate.joints[rows, 0], joints[rows, 0]
+            roots = estimate.joints[rows, 0], joints[rows, 0], joint_valid[rows, 0]
             for alignment in ALIGNMENTS:
                 metrics[f"joints_{alignment}"].update(estimate.joints[rows], joints[rows], joint_valid[rows])
                 metrics[f"mean_pose_{alignment}"].update(joints[rows], joint_valid[rows], batch["cube_centre"][rows])
@@ -266,8 +283,10 @@ class DeepHPS(LightningModule):
     def predict_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> HandPrediction:
         """Hands as pictured: what was mirrored to look like a right hand is mirrored back."""
         check_batch(batch, NEEDS)
+        check_finite("batch['depth']", batch["depth"])  # training does not pay for this
         estimate = self(batch["depth"], batch["cube_centre"], batch["cube_side"])
-        pixels = project(estimate.joints, batch["K"])
+        with torch.autocast(batch["depth"].device.type, enabled=False):
+            pixels = project(estimate.joints, batch["K"])
         mirrored = batch["mirrored"][:, None]
         width = batch["depth"].shape[-1]
         u = torch.where(mirrored, width - 1 - pixels[..., 0], pixels[..., 0])
@@ -285,28 +304,19 @@ class DeepHPS(LightningModule):
             convention=self.hparams.convention,
         )
 
-    # -- optimiser and checkpoints
+    # -- optimiser
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, warm-up and half cosine by the global step."""
-        hyper = self.hparams
+        hyper, steps = self.hparams, self.trainer.estimated_stepping_batches
+        if not 0 <= steps < math.inf:  # Lightning says inf or -1
+            raise ValueError(
+                "trainer.max_steps: expected an end for the cosine schedule, got none; set trainer.max_steps"
+            )
         optimiser = torch.optim.AdamW(self.parameters(), hyper.lr, weight_decay=hyper.weight_decay, fused=True)
-        factor = warmup_cosine(hyper.warmup_steps, int(self.trainer.estimated_stepping_batches))
+        factor = warmup_cosine(hyper.warmup_steps, int(steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the hand model."""
-        checkpoint["hand_model"] = self.hand_model_id
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise if the checkpoint was made with another hand model: its vertices would mean other places."""
-        found = checkpoint.get("hand_model", "none")
-        if found != self.hand_model_id:
-            raise ValueError(
-                f"checkpoint: made with hand model '{found}', expected '{self.hand_model_id}'; "
-                "load it with the hand model it was trained on, or train anew"
-            )
 
 
 def normalise_depth(depth: Tensor, cube_centre: Tensor, cube_side: Tensor) -> Tensor:
@@ -358,7 +368,7 @@ def parameter_prior(bone_scales: Tensor, shape: Tensor, scale_sigma: float = 0.1
 
 
 def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """Learning-rate factor by global step: linear from 0 to 1, then a half cosine back to 0."""
+    """Learning-rate factor by global step: linear from 1 / warmup_steps to 1, then a half cosine to 0."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:

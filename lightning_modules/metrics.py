@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from ops.checks import check_choice, check_shape
 from ops.rotation import rigid_alignment
@@ -18,10 +19,11 @@ Alignment = Literal["absolute", "root", "procrustes"]
 ALIGNMENTS: tuple[Alignment, ...] = ("absolute", "root", "procrustes")
 MM = 1000.0
 _POINTS_FOR_PROCRUSTES = 3
+Roots = tuple[Tensor, Tensor, Tensor]  # predicted and true wrists (B, 3), metres; (B,) bool, is the true one valid
 
 
 def point_errors(
-    predicted: Tensor, target: Tensor, valid: Tensor, alignment: Alignment, roots: tuple[Tensor, Tensor] | None = None
+    predicted: Tensor, target: Tensor, valid: Tensor, alignment: Alignment, roots: Roots | None = None
 ) -> tuple[Tensor, Tensor]:
     """Distances of points after alignment, and which of them count.
 
@@ -30,7 +32,7 @@ def point_errors(
         target: (B, N, 3) metres.
         valid: (B, N) bool.
         alignment: see the module.
-        roots: predicted and true wrists (B, 3); None: the points are joints, the wrist is point 0.
+        roots: the wrists; None: the points are joints, the wrist is point 0.
 
     Returns:
         (B, N) millimetres and (B, N) bool: without a valid wrist, or three points for Procrustes, hands do not count.
@@ -40,12 +42,14 @@ def point_errors(
     check_shape("target", target, tuple(predicted.shape))
     check_shape("valid", valid, tuple(predicted.shape[:2]))
     if alignment == "root":
-        valid = valid if roots else valid & valid[:, :1]
-        predicted_root, target_root = roots or (predicted[:, 0], target[:, 0])
+        predicted_root, target_root, root_valid = roots or (predicted[:, 0], target[:, 0], valid[:, 0])
+        check_shape("roots' validity", root_valid, (len(predicted),))
+        valid = valid & root_valid[:, None]
         predicted, target = predicted - predicted_root[:, None], target - target_root[:, None]
     elif alignment == "procrustes":
         valid = valid & (valid.sum(1, keepdim=True) >= _POINTS_FOR_PROCRUSTES)
-        predicted = rigid_alignment(predicted, target, valid.to(predicted.dtype), scale=True)
+        with torch.autocast(predicted.device.type, enabled=False):  # half precision has no svd
+            predicted = rigid_alignment(predicted, target, valid.to(predicted.dtype), scale=True)
     return (predicted - target).norm(dim=-1) * MM, valid
 
 
@@ -61,10 +65,8 @@ class PointError(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(
-        self, predicted: Tensor, target: Tensor, valid: Tensor, roots: tuple[Tensor, Tensor] | None = None
-    ) -> None:
-        """Add a batch; arguments as in `point_errors`."""
+    def update(self, predicted: Tensor, target: Tensor, valid: Tensor, roots: Roots | None = None) -> None:
+        """Add a batch, maybe of no hands; arguments as in `point_errors`."""
         errors, valid = point_errors(predicted.detach(), target, valid, self.alignment, roots)
         self.total += errors[valid].sum()
         self.count += valid.sum()
@@ -132,8 +134,12 @@ class MeanPoseError(Metric):
         self.valid.append(valid)
 
     def compute(self) -> Tensor:
-        """() mm."""
-        joints, valid = torch.cat(self.joints), torch.cat(self.valid)
+        """() mm; NaN where nothing valid was seen."""
+        if len(self.joints) == 0:
+            return torch.tensor(torch.nan, device=self.device)
+        joints, valid = dim_zero_cat(self.joints), dim_zero_cat(self.valid)  # one tensor each where ranks were reduced
+        if not valid.any():
+            return joints.new_tensor(torch.nan)
         if self.alignment == "root":
             valid = valid & valid[:, :1]
             joints = joints - joints[:, :1]

@@ -1,6 +1,7 @@
 """DeepHPS: what the networks see, how parameters become hands, losses by domain, steps, predictions, checkpoints."""
 
 import math
+from dataclasses import replace
 
 import lightning
 import pytest
@@ -217,20 +218,51 @@ def test_fit_and_test_log_errors_by_alignment_and_domain(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_checkpoints_hold_plain_types_and_name_their_hand_model(tmp_path):
+def test_a_domain_without_samples_is_logged_as_well(tmp_path):
+    module = method(report_domains=["clean", "unseen"])
+    run = trainer(tmp_path)
+    run.test(module, loader(), verbose=False)
+    logged = run.callback_metrics
+    assert {key.replace("unseen", "clean") for key in logged if "unseen" in key} == {k for k in logged if "clean" in k}
+    assert all(value.isnan() for key, value in logged.items() if "unseen" in key)
+    assert logged["test/clean/joints_absolute_mm"] > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_half_precision_trains_and_does_not_round_the_hand(tmp_path):
+    module = method()
+    run = trainer(tmp_path, max_steps=2, precision="bf16-mixed")
+    run.fit(module, loader(), loader())
+    assert run.callback_metrics["train/loss_total"].isfinite()
+    assert run.callback_metrics["val/joints_procrustes_mm"].isfinite()
+    module, batch = method().eval(), hand_batch()  # heads say 0: whatever else is rounded is geometry
+    exact = module.predict_step(batch, 0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = module.predict_step(batch, 0)
+    for field in ("joints_3d", "joints_2d", "vertices"):
+        torch.testing.assert_close(getattr(rounded, field), getattr(exact, field), atol=0, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_without_an_end_is_refused(tmp_path):
+    run = trainer(tmp_path, max_epochs=-1, max_time="00:00:01:00")
+    with pytest.raises(ValueError, match=r"an end for the cosine schedule, got none; set trainer\.max_steps"):
+        run.fit(method(), loader())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_checkpoints_hold_plain_types_and_fit_the_same_hand_alone(tmp_path):
     module = method(rotation="axis-angle")
     run = trainer(tmp_path, max_steps=1)
     run.fit(module, loader())
     run.save_checkpoint(tmp_path / "one.ckpt")
-    checkpoint = torch.load(tmp_path / "one.ckpt", weights_only=True)
     again = DeepHPS.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
     assert again.hparams.rotation == "axis-angle"
     torch.testing.assert_close(again.pose_head.weight, module.pose_head.weight)
-    checkpoint["hand_model"] = "mano-right-778-00000000"
-    with pytest.raises(ValueError, match=r"made with hand model 'mano-right-778-00000000', expected 'open-hand-right"):
-        module.on_load_checkpoint(checkpoint)
-    with pytest.raises(ValueError, match="made with hand model 'none'"):
-        module.on_load_checkpoint({"state_dict": {}})
+    other = DeepHPS.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
+    other.hpsl.model = replace(other.hpsl.model, controls=2 * other.hpsl.model.controls)
+    with pytest.raises(ValueError, match="weights of HPSL: trained with hand model and controls"):
+        trainer(tmp_path, max_steps=2).fit(other, loader(), ckpt_path=tmp_path / "one.ckpt")
 
 
 def test_predictions_are_absolute_and_mirrored_back():
@@ -260,6 +292,13 @@ def test_bad_input():
         module.losses(estimate, batch | {"convention": ["open", "nyu"]})
     with pytest.raises(ValueError, match=r"batch\['hand_model'\]: expected 'open-hand-right"):
         module.losses(estimate, batch | {"hand_model": ["mano-right-778-00000000", ""]})
+    cut = batch["depth"][..., 16:112, 16:112]
+    with pytest.raises(ValueError, match=r"depth: expected pictures of 128 x 128.*got side 96; set data\.image_size"):
+        module(cut, batch["cube_centre"], batch["cube_side"])
+    spoilt = batch["depth"].clone()
+    spoilt[1, 0, 60, 60] = torch.nan
+    with pytest.raises(ValueError, match=r"batch\['depth'\]: expected finite numbers, got 1 NaN"):
+        module.predict_step(batch | {"depth": spoilt}, 0)
     with pytest.raises(ValueError, match="missing depth"):
         module.predict_step({k: v for k, v in batch.items() if k != "depth"}, 0)
     with pytest.raises(ValueError, match=r"cube_centre: expected shape \(2, 3\)"):

@@ -68,8 +68,57 @@ def test_vertices_are_aligned_by_the_given_wrists():
     vertices = hands(2)
     wrists = torch.rand(2, 3)
     metric = PointError("root")
-    metric.update(vertices + 1, vertices, valid_of(vertices), (wrists + 1, wrists))
+    metric.update(vertices + 1, vertices, valid_of(vertices), (wrists + 1, wrists, torch.ones(2, dtype=torch.bool)))
     assert metric.compute().item() == pytest.approx(0, abs=1e-3)
+
+
+def test_vertices_of_a_hand_without_a_true_wrist_have_no_root_error():
+    vertices = hands(2)
+    wrists = torch.zeros(2, 3)
+    wrists[0] = 9  # not where the wrist is
+    metric = PointError("root")
+    metric.update(vertices, vertices, valid_of(vertices), (torch.zeros(2, 3), wrists, torch.tensor([False, True])))
+    assert metric.compute().item() == pytest.approx(0, abs=1e-3) and metric.count == 21
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_metrics_that_saw_nothing_are_nan_and_batches_of_no_hands_change_nothing(alignment):
+    none, target = hands(0), hands(3)
+    for metric, arguments in (
+        (PointError(alignment), lambda joints: (joints + 0.1 * joints.square(), joints, valid_of(joints))),
+        (MeanPoseError(alignment), lambda joints: (joints, valid_of(joints), joints[:, 0])),
+    ):
+        metric.update(*arguments(none))
+        assert metric.compute().isnan()
+        metric.update(*arguments(target))
+        with_none = metric.compute()
+        metric.reset()
+        metric.update(*arguments(target))
+        assert with_none == metric.compute() > 0
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_a_mean_pose_error_without_any_batch_is_nan():
+    assert MeanPoseError().compute().isnan()
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_two_ranks_reduce_to_what_one_process_sees(alignment):
+    joints = hands(4)
+    alone, rank = MeanPoseError(alignment), MeanPoseError(alignment)
+    alone.update(joints.repeat(2, 1, 1), valid_of(joints).repeat(2, 1), torch.zeros(8, 3))
+    rank.distributed_available_fn = lambda: True
+    rank.dist_sync_fn = lambda state, group: [state, state]  # the other rank saw the same
+    for rows in (slice(0, 1), slice(1, 4)):
+        rank.update(joints[rows], valid_of(joints)[rows], torch.zeros(4, 3)[rows])
+    assert rank.compute().item() == pytest.approx(alone.compute().item(), rel=1e-5)
+
+
+def test_autocast_does_not_round_procrustes():
+    predicted, target = hands(seed=1), hands(seed=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = error("procrustes", predicted, target)
+    assert rounded == error("procrustes", predicted, target)
 
 
 def test_success_rate_by_hand():
