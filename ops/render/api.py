@@ -15,7 +15,7 @@ from ops.camera import Camera, PinholeCamera, WeakPerspectiveCamera
 from ops.checks import check_choice, check_finite, check_floating, check_same_device, check_shape, require_module
 from ops.render.projection import FARTHEST, project_in_front
 from ops.render.shading import Light, Surface, shade, surface_normals
-from ops.render.topology import NEAR, Topology, check_size, topology_of
+from ops.render.topology import NEAR, Topology, check_near, check_size, topology_of
 
 Backend = Literal["auto", "cpu", "torch", "triton", "nvdiffrast", "nvdiffrast-native"]
 BACKENDS = {
@@ -164,8 +164,7 @@ def _scene(vertices: Tensor, faces: Tensor, camera: Camera, size: int | tuple[in
     if isinstance(camera, WeakPerspectiveCamera):
         pixels = camera.project(vertices).clamp(-FARTHEST, FARTHEST)
         return _Scene(pixels, z, topology, size, -math.inf, False)
-    if not near > 0:
-        raise ValueError(f"near: expected a positive distance in metres, got {near}")
+    check_near(near)
     return _Scene(project_in_front(vertices, camera.K, near), z, topology, size, near, True)
 
 

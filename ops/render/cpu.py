@@ -96,7 +96,7 @@ class _Silhouette(torch.autograd.Function):
     def backward(ctx: Any, grad_coverage: Tensor) -> tuple[Tensor | None, ...]:
         batch = len(grad_coverage)
         grad_pixels = torch.zeros(batch, ctx.vertices, 2)
-        grads = _numpy(grad_coverage.reshape(batch, -1), grad_pixels)
+        grads = _numpy(grad_coverage.flatten(1), grad_pixels)
         _over_tables(lambda tables: numba_edges.blend_mask_backward(*tables, *grads), ctx.tables)
         return grad_pixels, None, None, None, None
 

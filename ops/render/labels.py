@@ -15,7 +15,7 @@ from ops.camera import check_intrinsics
 from ops.checks import check_finite, check_same_device, check_shape
 from ops.render.numba_raster import colour_kernel, label_kernel
 from ops.render.threads import over_batch
-from ops.render.topology import NEAR, Topology, check_size, topology_of
+from ops.render.topology import NEAR, Topology, check_near, check_size, topology_of
 
 
 class Texture(NamedTuple):
@@ -61,6 +61,7 @@ def render_labels(
     Returns:
         depth (B, 1, H, W) float32, metres, 0 where nothing is; parts (B, H, W) uint8, 0 where nothing is.
     """
+    check_near(near)
     height, width = check_size(size)
     if isinstance(vertices, Tensor) and vertices.device.type == "cuda":
         from ops.render import triton_backend
@@ -100,6 +101,7 @@ def render_labels_rgb(
         depth (B, 1, H, W) and parts (B, H, W) as in `render_labels`; rgb (B, 3, H, W) uint8, divide by 255 for [0, 1].
     """
     arrays = _checked(vertices, faces, K, part_of_face)
+    check_near(near)
     height, width = check_size(size)
     check_shape("colours", colours, tuple(vertices.shape))
     if background is None:

@@ -51,6 +51,12 @@ def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
+def check_near(near: float) -> None:
+    """Raise unless the near plane lies in front of the camera."""
+    if not near > 0:
+        raise ValueError(f"near: expected a positive distance in metres, got {near}")
+
+
 def _build(faces: Tensor) -> Topology:
     check_shape("faces", faces, ("F", 3))
     if faces.is_floating_point() or faces.dtype == torch.bool:

@@ -295,6 +295,7 @@ def test_no_faces_and_no_pictures(backend):
     nothing = torch.zeros(0, 3, dtype=torch.int64)
     for vertices, faces in ((torch.rand(2, 4, 3), nothing), (torch.zeros(0, 4, 3), SQUARE_FACES)):
         labels = torch.ones(len(faces), dtype=torch.uint8)
+        vertices.requires_grad_()
         out = render(
             vertices, faces, unit_camera(), (5, 6), outputs, part_of_face=labels, surface=Surface(torch.rand(4, 3)),
             backend=backend,
@@ -302,6 +303,8 @@ def test_no_faces_and_no_pictures(backend):
         for name, channels in (("silhouette", 1), ("depth", 1), ("normals", 3), ("rgb", 3)):
             assert out[name].shape == (len(vertices), channels, 5, 6) and (out[name] == 0).all()
         assert out["parts"].shape == (len(vertices), 5, 6)
+        sum(out[name].sum() for name in ("silhouette", "depth", "normals", "rgb")).backward()
+        assert vertices.grad.shape == vertices.shape and (vertices.grad == 0).all()
 
 
 def test_edges_know_their_faces():

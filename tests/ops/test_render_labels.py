@@ -93,6 +93,13 @@ def test_bad_input_says_what_and_how():
     def labels(vertices=scene.vertices, K=scene.K, parts=parts):
         return render_labels(vertices, scene.faces, K, 16, parts)
 
+    for near in (0.0, -1.0, torch.nan):
+        with pytest.raises(ValueError, match="near: expected a positive distance in metres"):
+            render_labels(scene.vertices, scene.faces, scene.K, 16, parts, near)
+        with pytest.raises(ValueError, match="near: expected a positive distance in metres"):
+            render_labels_rgb(
+                scene.vertices, scene.faces, scene.K, 16, parts, torch.ones_like(scene.vertices), near=near
+            )
     with pytest.raises(ValueError, match="vertices: expected finite"):
         labels(vertices=scene.vertices * torch.nan)
     with pytest.raises(TypeError, match=r"vertices: expected float32 on the CPU.*\.float\(\)"):
