@@ -84,7 +84,8 @@ def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
         for arm, overrides in content["arms"].items():
             settings = content["shared"] | base["overrides"] | overrides
             settings |= {"seed_everything": seed, "data.init_args.seed": seed}
-            options = [f"--{key}={json.dumps(value)}" for key, value in settings.items()]
+            # a string goes as it is: quotes would become part of it
+            options = [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in settings.items()]
             runs.append(Run(budget, arm, seed, ["fit", f"--config={base['config']}", *options]))
     return runs
 

@@ -21,6 +21,7 @@ def test_the_plan_goes_seed_by_seed_through_all_arms():
     assert "--data.init_args.seed=1" in runs[5].command and "--seed_everything=1" in runs[5].command
     assert "--model.init_args.learn_shape=false" in runs[3].command
     assert all('--data.init_args.evaluate_on=["sensor"]' in run.command for run in runs)
+    assert all("--monitor=val/joints_root_mm" in run.command for run in runs), "no quotes around strings"
     with pytest.raises(ValueError, match="budget: expected one of cpu, gpu, got 'tpu'"):
         plan("tpu", 1)
 
