@@ -23,6 +23,7 @@ LIKELY_UNITS = (1.0, 0.01, 0.001, 0.000125, 0.0001, 0.000001)
 NEAREST, FARTHEST = 0.1, 2.0  # metres: where the nearest surface of a usable frame lies
 # neighbours farther apart in depth than this belong to different surfaces and are never blended
 SURFACE_JUMP = 0.01
+SQUARE = 0.05  # crops are square in pixels and sized by fx alone: beyond this a hand would look stretched
 
 
 class DepthFrame(NamedTuple):
@@ -130,7 +131,13 @@ def frame_camera(camera: str | None, frame: DepthFrame) -> tuple[torch.Tensor, s
         raise ValueError(f"camera: expected a preset's name or fx,fy,cx,cy, got '{camera}'") from error
     if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
         raise ValueError(f"camera: the principal point {cx:g},{cy:g} lies far outside {width}x{height} pixels")
-    return intrinsics(fx, fy, cx, cy), camera
+    K = intrinsics(fx, fy, cx, cy)
+    if abs(fx / fy - 1) > SQUARE:
+        raise ValueError(
+            f"camera: expected square pixels, fx and fy within {SQUARE:.0%} of each other, got fx={fx:g}, fy={fy:g}; "
+            "resize the picture so that they are square, and give the camera of that"
+        )
+    return K, camera
 
 
 def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
