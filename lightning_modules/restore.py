@@ -1,15 +1,21 @@
-"""A trained method from its checkpoint file, without a configuration."""
+"""A trained method from its checkpoint file, without a configuration.
 
+A checkpoint is a file that others may have made: its tensors and plain values are read, and of the class it names only
+one that a module of this project defines itself is built. What a module merely imports is not built: handed the
+arguments of a checkpoint's choice, it could run anything.
+"""
+
+import importlib
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import instantiate_class
 
 from lightning_modules.callbacks.checkpoints import check_facts
 
-# A checkpoint names the class to build; only the project's own methods are built.
+# Only methods in these packages are built from what a checkpoint says.
 METHODS = ("lightning_modules.",)
 
 
@@ -19,18 +25,16 @@ def restore_method(path: str | Path) -> LightningModule:
     Args:
         path: a file that train.py wrote; tensors and plain types only are read from it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path}: no such file; train one (make train) or name one with --ckpt")
+    checkpoint = read_checkpoint(path)
+    facts = check_facts(checkpoint, path)
+    cls = _method_class(facts["class_path"], path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"checkpoint {path}: cannot be read ({reason}); name one that train.py wrote") from error
-    facts = check_facts(checkpoint if isinstance(checkpoint, dict) else {}, path)
-    if not facts["class_path"].startswith(METHODS):
-        raise ValueError(f"checkpoint {path}: '{facts['class_path']}' is not a method of this project")
-    method = instantiate_class((), {"class_path": facts["class_path"], "init_args": facts["init_args"]})
+        method = cls(**facts["init_args"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {path}: its arguments do not fit {facts['class_path']} as it is now ({error}); "
+            "use the code it was trained with, or train again"
+        ) from error
     check_facts(checkpoint, path, method.hand_model_id)
     try:
         method.load_state_dict(checkpoint["state_dict"])
@@ -39,3 +43,40 @@ def restore_method(path: str | Path) -> LightningModule:
             f"checkpoint {path}: its weights do not fit {facts['class_path']} as it is now ({error}); train again"
         ) from error
     return method.eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a file of train.py holds: at least the facts of its method and a state_dict."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path}: no such file; train one (make train) or name another")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"checkpoint {path}: cannot be read ({reason}); name one that train.py wrote") from error
+    check_facts(checkpoint if isinstance(checkpoint, dict) else {}, path)
+    if not isinstance(checkpoint.get("state_dict"), dict):
+        raise ValueError(f"checkpoint {path}: expected weights under 'state_dict'; name one that train.py wrote")
+    return checkpoint
+
+
+def _method_class(class_path: str, path: str | Path) -> type[LightningModule]:
+    module, _, name = class_path.rpartition(".")
+    if not class_path.startswith(METHODS):
+        raise ValueError(
+            f"checkpoint {path}: '{class_path}' is not a method of this project; name one that train.py wrote"
+        )
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"checkpoint {path}: there is no method '{class_path}' ({error}); use the code it was trained with, "
+            "or train again"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, LightningModule) and cls.__module__ == module):
+        raise ValueError(
+            f"checkpoint {path}: '{class_path}' is not a method of this project, a LightningModule that "
+            f"'{module}' defines; name one that train.py wrote"
+        )
+    return cls

@@ -14,6 +14,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 RUN_ID = "RUN_ID"
+_WANDB_RUN_ID = "WANDB_RUN_ID"  # set by a W&B sweep's agent
+_MADE_ID = "RUN_ID_MADE"  # tells ranks started from here that their RUN_ID is new, not a launcher's
 # How launchers that start every rank themselves (srun, torchrun) tell the number of ranks.
 _WORLD_SIZE_VARIABLES = ("WORLD_SIZE", "SLURM_NTASKS")
 
@@ -22,17 +24,17 @@ def settle_run_id(environ: MutableMapping[str, str] = os.environ) -> str:
     """The id of this run; a new one is written to `environ`, so that ranks started from here inherit it.
 
     Args:
-        environ: the environment; RUN_ID wins, then WANDB_RUN_ID (set by a W&B sweep's agent), else an id is made.
+        environ: the environment; RUN_ID wins, then WANDB_RUN_ID, else an id is made.
     """
-    run_id = environ.get(RUN_ID) or environ.get("WANDB_RUN_ID")
-    if run_id is None:
+    run_id = environ.get(RUN_ID) or environ.get(_WANDB_RUN_ID)
+    if not run_id:
         for variable in _WORLD_SIZE_VARIABLES:
             if int(environ.get(variable, "1")) > 1:
                 raise ValueError(
                     f"{RUN_ID} is not set and {variable}={environ[variable]}: ranks started one by one cannot agree on "
                     f"a run folder; export {RUN_ID}=<name> before srun or torchrun"
                 )
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        run_id = environ[_MADE_ID] = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     # W&B takes the same characters, and nothing here may climb out of the runs folder
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", run_id):
         raise ValueError(
@@ -40,6 +42,12 @@ def settle_run_id(environ: MutableMapping[str, str] = os.environ) -> str:
         )
     environ[RUN_ID] = run_id
     return run_id
+
+
+def is_launched(environ: MutableMapping[str, str] = os.environ) -> bool:
+    """Whether a launcher named this run, so that it may be the continuation of one; all its ranks say the same."""
+    run_id = environ.get(RUN_ID) or environ.get(_WANDB_RUN_ID)
+    return bool(run_id) and run_id != environ.get(_MADE_ID)
 
 
 def folder_of_checkpoint(checkpoint: str | Path) -> Path | None:

@@ -12,7 +12,7 @@ from lightning_modules.callbacks.final_table import error_table
 from lightning_modules.callbacks.pictures import ValidationPictures, draw_samples
 from lightning_modules.callbacks.run_logs import RunCSVLogger
 from lightning_modules.drawing import MISSING_COLOUR, PREDICTED_COLOUR, TRUE_COLOUR, shade_depth, tile
-from lightning_modules.run_folder import folder_of_checkpoint, newest_best, newest_resumable, settle_run_id
+from lightning_modules.run_folder import folder_of_checkpoint, is_launched, newest_best, newest_resumable, settle_run_id
 from tests.toys import ToyData, ToyMethod
 
 # -- the run's id
@@ -25,6 +25,16 @@ def test_a_made_id_is_handed_down_and_the_launchers_wins():
     assert settle_run_id({"RUN_ID": "job-7", "WANDB_RUN_ID": "x"}) == "job-7"
     assert settle_run_id({"WANDB_RUN_ID": "sweep3"}) == "sweep3"
     assert settle_run_id({}) != settle_run_id({})
+
+
+@pytest.mark.parametrize(
+    "environ, launched",
+    [({}, False), ({"RUN_ID": ""}, False), ({"RUN_ID": "job-7"}, True), ({"WANDB_RUN_ID": "sweep3"}, True)],
+)
+def test_parent_and_ranks_agree_on_who_named_the_run(environ, launched):
+    assert is_launched(environ) is launched
+    settle_run_id(environ)
+    assert is_launched(environ) is launched  # the parent later, and the ranks that inherit its environment
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
@@ -163,3 +173,22 @@ def test_facts_of_a_checkpoint_are_checked():
         check_facts({"state_dict": {}}, "x.ckpt")
     with pytest.raises(ValueError, match=r"made with hand model 'open', here it is 'mano'"):
         check_facts({"handful": facts}, "x.ckpt", "mano")
+
+
+@pytest.mark.parametrize(
+    "change, wrong",
+    [
+        ({"class_path": 3}, "wrong: class_path"),
+        ({"init_args": [1]}, "wrong: init_args"),
+        ({"init_args": {"lr": torch.zeros(1)}}, "wrong: init_args"),
+        ({"init_args": {"trunks": [{"x": {1, 2}}]}}, "wrong: init_args"),
+        ({"hand_model": None}, "wrong: hand_model"),
+    ],
+)
+def test_facts_are_plain_values_of_the_right_kind(change, wrong):
+    facts = {"class_path": "a.B", "init_args": {"lr": 1.0, "domains": ["a", None]}, "hand_model": "open"}
+    assert check_facts({"handful": facts}, "x.ckpt")
+    with pytest.raises(ValueError, match=rf"x.ckpt: not a checkpoint of this project.*{wrong}.*train.py wrote"):
+        check_facts({"handful": facts | change}, "x.ckpt")
+    with pytest.raises(ValueError, match=r"wrong: class_path, init_args, hand_model"):
+        check_facts({"handful": {}}, "x.ckpt")
