@@ -1,6 +1,6 @@
 """Train and test a method, one configuration file per experiment.
 
-    python train.py fit  --config configs/<experiment>.yaml [--model.lr=3e-4 --data.image_size=96 ...]
+    python train.py fit  --config configs/<experiment>.yaml [--model.lr=3e-4 --data.batch_size=64 ...]
     python train.py test --config configs/<experiment>.yaml [--ckpt_path <run folder>/checkpoints/best.ckpt]
 
 Every option of the configuration can be overridden on the command line; `fit --help` lists what all experiments share,

@@ -1,7 +1,6 @@
 """LightningCLI with what every run here shares: the run folder, its callbacks and loggers, a test at the end."""
 
 import logging
-import os
 import sys
 from argparse import SUPPRESS
 from pathlib import Path
@@ -10,14 +9,23 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_modules.callbacks.checkpoints import ModelFacts, run_checkpoint
+from lightning_modules.callbacks.checkpoints import LastStep, ModelFacts, check_facts, run_checkpoint
 from lightning_modules.callbacks.final_table import FinalTable
 from lightning_modules.callbacks.pictures import ValidationPictures
 from lightning_modules.callbacks.progress import run_progress
 from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
 from lightning_modules.preflight import experiment_name
-from lightning_modules.run_folder import RUN_ID, folder_of_checkpoint, newest_best, newest_resumable, settle_run_id
+from lightning_modules.restore import read_checkpoint
+from lightning_modules.run_folder import (
+    RUN_ID,
+    folder_of_checkpoint,
+    is_launched,
+    newest_best,
+    newest_resumable,
+    settle_run_id,
+)
 from lightning_modules.run_options import CKPT_PATH_HELP, RUN_OPTIONS, SUBCOMMANDS, TRAINER_HELP
 
 # Lightning's group titles are first lines of docstrings; ours say what the group is.
@@ -86,6 +94,9 @@ class HandCLI(LightningCLI):
         for name, option in RUN_OPTIONS.items():
             group.add_argument(f"--{name}", type=option.type, default=option.default, help=option.help)
 
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would build whatever class a checkpoint names; `_take_arguments_of` is what we do."""
+
     def before_instantiate_classes(self) -> None:
         """Settle the run folder, and the checkpoint to go on from."""
         try:
@@ -95,19 +106,42 @@ class HandCLI(LightningCLI):
 
     def _settle_run(self) -> None:
         config = self.config[self.subcommand]
-        self.experiment = config.experiment or experiment_name(sys.argv[1:])
+        self.experiment = config.experiment = config.experiment or experiment_name(sys.argv[1:])
+        self.resumed = None
         if self.subcommand == "fit":
-            launched = RUN_ID in os.environ
+            launched = is_launched()
             if config.ckpt_path == "last" and not launched:
                 raise ValueError(f"ckpt_path 'last' is the newest of one run: set {RUN_ID}=<run id>, or name the file")
             self.folder = Path(config.runs, self.experiment, settle_run_id())
-            if launched and config.ckpt_path is None and (found := newest_resumable(self.folder)):
-                config.ckpt_path = str(found)
+            if launched and config.ckpt_path is None:
+                self.resumed = newest_resumable(self.folder)
         else:
             config.ckpt_path = str(config.ckpt_path or newest_best(config.runs, self.experiment))
             print(f"{self.subcommand}: checkpoint {config.ckpt_path}")
             run = folder_of_checkpoint(config.ckpt_path) or Path(config.runs, self.experiment, "foreign")
             self.folder = run / self.subcommand
+        if config.ckpt_path not in (None, "last"):
+            self._take_arguments_of(config.ckpt_path)
+
+    def _take_arguments_of(self, checkpoint: str) -> None:
+        """The method's arguments as a checkpoint file has them: its weights fit no others."""
+        facts = check_facts(read_checkpoint(checkpoint), checkpoint)
+        model = self.config[self.subcommand].model
+        if facts["class_path"] != model.class_path:
+            raise ValueError(
+                f"checkpoint {checkpoint}: of {facts['class_path']}, but the configuration names {model.class_path}; "
+                "give the configuration it was trained with"
+            )
+        stored = {"class_path": facts["class_path"], "init_args": facts["init_args"]}
+        try:
+            self.config = self.parser.parse_object({self.subcommand: {"model": stored}}, self.config)
+        except SystemExit:
+            print(f"checkpoint {checkpoint}: its arguments do not fit {model.class_path} as it is now", file=sys.stderr)
+            raise
+        taken = self.config[self.subcommand].model.init_args
+        for name, value in model.init_args.items():
+            if taken[name] != value:
+                print(f"{self.subcommand}: the checkpoint's {name}={taken[name]} wins over {value}")
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """The configuration's Trainer in the run folder, with our callbacks and loggers."""
@@ -130,10 +164,17 @@ class HandCLI(LightningCLI):
             callbacks.append(run_progress())
         recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
         if recorded and config.trainer.enable_checkpointing is not False:
-            callbacks.append(run_checkpoint(self.folder, config.monitor))
+            callbacks += [
+                run_checkpoint(self.folder, config.monitor),
+                LastStep(self.folder / "checkpoints" / "last.ckpt"),
+            ]
         if recorded and config.picture_samples > 0:
             callbacks.append(ValidationPictures(self.folder / "pictures", config.picture_samples))
         return callbacks
+
+    def fit(self, ckpt_path: str | None = None, **kwargs: object) -> None:
+        """Train; a run that was stopped goes on. Its config.yaml does not say so: it is to start the run anew."""
+        self.trainer.fit(ckpt_path=ckpt_path or self.resumed, **kwargs)
 
     def test(self, **kwargs: object) -> None:
         """Test; the final table says what Lightning's own would."""
@@ -141,6 +182,10 @@ class HandCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint; the final table is drawn from it."""
-        if self.config.fit.test_after_fit and not self.trainer.fast_dev_run and not self.trainer.interrupted:
-            best = "best" if self.trainer.checkpoint_callback else None
-            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best)
+        if not self.config.fit.test_after_fit or self.trainer.fast_dev_run or self.trainer.interrupted:
+            return
+        checkpoints = self.trainer.checkpoint_callback
+        best = "best" if checkpoints and checkpoints.best_model_path else None
+        if best is None:
+            rank_zero_info("no best checkpoint (nothing was validated or kept): the last weights are tested")
+        self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best)

@@ -41,7 +41,7 @@ TRAINER_HELP = {
 }
 
 CKPT_PATH_HELP = (
-    "Checkpoint to go on from (fit) or to judge (test; default: the experiment's newest best). A FILE brings its own "
-    "model hyperparameters, which win over the configuration and the command line; `last`, the newest of this RUN_ID, "
-    "leaves them in charge."
+    "Checkpoint to go on from (fit) or to judge (test, validate; default: the experiment's newest best). A FILE brings "
+    "its own model hyperparameters, which win over the configuration and the command line; `last` (fit), the newest of "
+    "this RUN_ID, leaves them in charge."
 )

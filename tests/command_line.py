@@ -39,5 +39,6 @@ class CommandLine:
         self.monkeypatch.setenv("RUN_ID", run_id or "")  # known to monkeypatch, so that what the run sets is undone
         if run_id is None:
             self.monkeypatch.delenv("RUN_ID")
+            self.monkeypatch.setenv("RUN_ID_MADE", "")
         preflight(words)
         return HandCLI()

@@ -46,3 +46,14 @@ def test_a_killed_run_ends_where_an_undisturbed_one_ends(train):
         torch.testing.assert_close(left[name], right[name], rtol=0, atol=0)
     assert left["lr_schedulers"][0]["last_epoch"] == 4
     assert left["loops"]["fit_loop"]["state_dict"] == right["loops"]["fit_loop"]["state_dict"]
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_finished_run_that_is_given_more_steps_goes_on_in_mid_epoch(train, validated):
+    config = train.write("resume", **EXPERIMENT)
+    options = OPTIONS if validated else (*OPTIONS, "--trainer.limit_val_batches=0")
+    short = train("fit", *options, "--trainer.max_steps=3", config=config, run_id="more")
+    longer = train("fit", *options, "--trainer.max_steps=6", config=config, run_id="more")
+    assert longer.trainer.global_step == 6
+    assert (len(short.model.seen), len(longer.model.seen)) == (6, 6)
+    assert len({*short.model.seen, *longer.model.seen}) == 12, "one epoch of 12 samples, each seen once"

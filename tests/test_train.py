@@ -134,8 +134,8 @@ def test_a_requeued_run_goes_on_in_the_same_folder(train):
     assert len(cli.model.seen) == 4 * 2  # only the steps after the first four
     assert saved_config(cli)["trainer"]["max_steps"] == 8
     with open(cli.folder / "metrics.csv", newline="") as file:
-        steps = [int(row["step"]) for row in csv.DictReader(file)]
-    assert steps == [3, 7]
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["val/joints_root_mm"]] == [3, 7]
 
 
 def test_checkpoints_hold_tensors_and_plain_types_only(train):
@@ -155,6 +155,62 @@ def test_a_checkpoint_file_brings_its_hyperparameters_and_last_does_not(train):
     assert train("fit", *more, run_id="a").model.lr == 0.5  # a requeue
 
 
+def test_a_run_named_by_a_sweeps_agent_goes_on_too(train, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "sweep3")
+    assert train("fit", "--test_after_fit=false").folder.name == "sweep3"
+    cli = train("fit", "--trainer.max_steps=8", "--test_after_fit=false")
+    assert cli.folder.name == "sweep3" and len(cli.model.seen) == 4 * 2
+
+
+def test_ranks_do_not_go_on_from_what_lies_in_the_folder_of_a_new_run(train, monkeypatch):
+    folder = train("fit", "--test_after_fit=false", run_id="new").folder
+    monkeypatch.setenv("RUN_ID_MADE", "new")  # as the parent that made the id hands it down
+    rank = train("fit", "--test_after_fit=false", run_id="new")
+    assert rank.folder == folder and len(rank.model.seen) == 4 * 2
+
+
+# -- the end of a run
+
+
+def checkpoint(cli, name: str) -> dict:
+    return torch.load(cli.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def test_a_run_shorter_than_the_interval_of_validations_is_validated_and_tested(train, capsys):
+    cli = train("fit", "--trainer.max_steps=2", "--trainer.val_check_interval=4")
+    assert checkpoint(cli, "best")["global_step"] == checkpoint(cli, "last")["global_step"] == 2
+    assert "Test errors, mm" in capsys.readouterr().out
+
+
+def test_the_last_steps_are_in_the_last_checkpoint(train):
+    cli = train("fit", "--trainer.max_steps=3", "--trainer.val_check_interval=2", "--test_after_fit=false")
+    assert checkpoint(cli, "last")["global_step"] == 3
+    torch.testing.assert_close(checkpoint(cli, "last")["state_dict"]["joints"], cli.model.joints.detach())
+
+
+@pytest.mark.parametrize("option", ["--trainer.limit_val_batches=0", "--trainer.check_val_every_n_epoch=5"])
+def test_a_run_without_validation_keeps_and_tests_its_last_weights(train, capsys, caplog, option):
+    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+        cli = train("fit", "--trainer.max_steps=6", option)
+    assert checkpoint(cli, "last")["global_step"] == 6
+    assert "Test errors, mm" in capsys.readouterr().out
+    assert any("the last weights are tested" in record.message for record in caplog.records)
+
+
+def test_steps_after_the_last_validated_epoch_are_kept(train):
+    cli = train("fit", "--trainer.max_steps=12", "--trainer.check_val_every_n_epoch=2", "--test_after_fit=false")
+    assert checkpoint(cli, "best")["global_step"] == 8
+    assert checkpoint(cli, "last")["global_step"] == 12
+
+
+def test_a_runs_own_config_starts_the_same_experiment_anew(train):
+    first = train("fit", "--test_after_fit=false", run_id="first")
+    train("fit", "--trainer.max_steps=5", "--test_after_fit=false", run_id="first")  # a requeue
+    again = train("fit", config=first.folder / "config.yaml", run_id="again")
+    assert again.folder == train.runs / "toy" / "again"
+    assert len(again.model.seen) == 5 * 2
+
+
 def test_last_needs_a_run_to_be_the_last_of(train, capsys):
     with pytest.raises(SystemExit):
         train("fit", "--ckpt_path=last")
@@ -169,6 +225,46 @@ def test_test_takes_the_newest_best_checkpoint_and_says_which(train, capsys):
     assert str(cli.folder / "checkpoints" / "best.ckpt") in said and "Test errors" in said
     assert tested.folder == cli.folder / "test"
     torch.testing.assert_close(tested.model.joints, cli.model.joints)
+
+
+@pytest.mark.parametrize("subcommand", ["test", "validate"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_checkpoints_own_arguments_win_where_it_is_judged(train, capsys, subcommand, named):
+    cli = train("fit", "--test_after_fit=false", "--model.kind=fancy", "--model.lr=0.125")
+    file = [f"--ckpt_path={cli.folder / 'checkpoints' / 'best.ckpt'}"] if named else []
+    capsys.readouterr()
+    judged = train(subcommand, *file)
+    assert (judged.model.hparams.kind, judged.model.lr) == ("fancy", 0.125)
+    assert "the checkpoint's kind=fancy wins over plain" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_method_is_refused_by_name(train, capsys):
+    file = train("fit", "--test_after_fit=false").folder / "checkpoints" / "best.ckpt"
+    other = train.write("other", **TOY | {"model": {"class_path": "tests.toys.FlatHand"}})
+    with pytest.raises(SystemExit) as stop:
+        train("test", f"--ckpt_path={file}", config=other)
+    assert stop.value.code == 2
+    assert "of tests.toys.ToyMethod, but the configuration names tests.toys.FlatHand" in capsys.readouterr().err
+
+
+def test_a_checkpoint_with_arguments_of_older_code_is_refused_by_name(train, capsys):
+    cli = train("fit", "--test_after_fit=false")
+    file, content = train.folder / "old.ckpt", checkpoint(cli, "best")
+    content["handful"]["init_args"]["forgotten"] = 1
+    torch.save(content, file)
+    with pytest.raises(SystemExit) as stop:
+        train("test", f"--ckpt_path={file}")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "old.ckpt: its arguments do not fit" in error and "forgotten" in error
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "test"])
+def test_what_is_no_checkpoint_is_refused(train, capsys, subcommand):
+    (train.folder / "text.ckpt").write_text("no")
+    for name, message in (("text.ckpt", "cannot be read"), ("nowhere.ckpt", "no such file")):
+        with pytest.raises(SystemExit) as stop:
+            train(subcommand, f"--ckpt_path={train.folder / name}")
+        assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_test_without_a_checkpoint_says_how_to_get_one(train, capsys):
@@ -219,12 +315,21 @@ def test_train_py_is_thin_and_names_no_method():
 
 
 @pytest.mark.slow
-def test_ranks_share_one_run_folder(train, monkeypatch):
+@pytest.mark.parametrize("named", [False, True])
+def test_ranks_share_one_run_folder_and_what_they_go_on_from(train, monkeypatch, named):
     monkeypatch.delenv("RUN_ID", raising=False)
-    options = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_steps=2"]
-    command = [sys.executable, "train.py", "fit", f"--config={train.write()}", f"--runs={train.runs}", *options]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    (folder,) = (train.runs / "toy").iterdir()
-    assert (folder / "checkpoints" / "best.ckpt").exists() and (folder / "metrics.csv").exists()
-    assert result.stdout.count("Test errors") == 1
+    if named:
+        monkeypatch.setenv("WANDB_RUN_ID", "sweep3")
+    command = [sys.executable, "train.py", "fit", f"--config={train.write()}", f"--runs={train.runs}"]
+    command += ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    for steps in (2, 3) if named else (2,):  # the second goes on from the first: ranks that disagree would not end
+        result = subprocess.run(
+            [*command, f"--trainer.max_steps={steps}"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, result.stderr
+        (folder,) = (train.runs / "toy").iterdir()
+        last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        assert last["global_step"] == steps
+        assert (folder / "checkpoints" / "best.ckpt").exists() and (folder / "metrics.csv").exists()
+        assert result.stdout.count("Test errors") == 1
+    assert ("Restored all states" in result.stderr) is named
