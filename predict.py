@@ -1,4 +1,4 @@
-"""A trained method on your own depth frame: overlay picture, named joints, mesh.
+"""A trained method on your own depth frame: overlay picture, named joints, mesh, prediction file.
 
 python predict.py frame.png --camera nyu
 python predict.py frame.png --camera 475,475,320,240 --unit 0.000125 --side left
@@ -38,7 +38,9 @@ def parse() -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace results that are there")
     add("--labels", type=Path, help="true joints as text, u v d (mm) per joint, a frame a line; prints the errors")
     add("--label-layout", default="nyu-14", help="joints of a line: nyu-14 or canonical-21 (default: nyu-14)")
-    add("--label-line", type=int, default=1, help="line of the labels that belongs to the frame (default: 1)")
+    add(
+        "--label-line", type=int, help="the frame's line of the labels, from 1 (default: the only one, or NYU's number)"
+    )
     return parser.parse_args()
 
 
@@ -51,12 +53,17 @@ def run(arguments: argparse.Namespace) -> None:
     frame = read_depth_frame(arguments.frame, arguments.unit)
     K, camera = frame_camera(arguments.camera, frame)
     centre = find_hand(frame.depth, K, parse_box(arguments.box))
+    label = None
+    if arguments.labels is not None:
+        from lightning_modules.label_errors import label_errors, print_errors, read_label
+
+        label = read_label(arguments.labels, arguments.label_layout, arguments.label_line, arguments.frame, K)
+        print(f"labels      line {label.line} of {arguments.labels}")
     checkpoint = arguments.ckpt or newest_best()
     files = result_files(arguments, checkpoint)
 
     # torch's and Lightning's import is paid once the input is known to be good
     from lightning_modules.frame_prediction import predict_refined, write_results
-    from lightning_modules.label_errors import label_errors, print_errors
     from lightning_modules.restore import restore_method
 
     print(f"checkpoint  {checkpoint}")
@@ -73,17 +80,15 @@ def run(arguments: argparse.Namespace) -> None:
     }
     shown = crop_frame(frame, K, prediction.vertices[0].mean(0).numpy(), RIGHT, reach=REACH)  # not mirrored
     write_results(files, facts, frame.depth, K, shown, prediction)
-    if arguments.labels is not None:
-        errors, names = label_errors(
-            prediction.joints_3d[0], arguments.labels, arguments.label_layout, arguments.label_line, K
-        )
-        print_errors(errors, names, arguments.label_layout, prediction.convention)
+    if label is not None:
+        print_errors(label_errors(prediction.joints_3d[0], label), label, prediction.convention)
 
 
 def result_files(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Path]:
     """Where the results go; nothing that is there is replaced unasked."""
     folder = arguments.out or (folder_of_checkpoint(checkpoint) or Path.cwd()) / "predictions"
-    files = {kind: folder / f"{arguments.frame.stem}_{kind}" for kind in ("overlay.png", "joints.json", "mesh.obj")}
+    kinds = ("overlay.png", "joints.json", "mesh.obj", "prediction.npz")
+    files = {kind: folder / f"{arguments.frame.stem}_{kind}" for kind in kinds}
     if (there := [str(path) for path in files.values() if path.exists()]) and not arguments.overwrite:
         raise FileExistsError(f"{', '.join(there)}: there already; give --overwrite or another --out")
     return files

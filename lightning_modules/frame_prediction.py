@@ -1,6 +1,7 @@
 """One hand in one frame: predict around where it is predicted to be, and write what came out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from torch import Tensor
 from datamodules.batch import HandBatch
 from lightning_modules.overlay import draw_overlay
 from lightning_modules.prediction import Frame, HandPrediction
-from lightning_modules.prediction_files import write_joints, write_mesh
+from lightning_modules.prediction_files import write_joints, write_mesh, write_predictions
 from ops.camera import project
 from ops.hand_model import open_hand
 
@@ -50,10 +51,13 @@ def write_results(
     batch: HandBatch,
     prediction: HandPrediction,
 ) -> None:
-    """Write overlay, joints and mesh of the one hand of `prediction`.
+    """Write overlay, joints, mesh and prediction file of the one hand of `prediction`.
+
+    A reader of the prediction file has the frame, not the crop: `joints_2d` are the frame's pixels there, and a part
+    picture of the crop is left out.
 
     Args:
-        files: paths under "overlay.png", "joints.json" and "mesh.obj".
+        files: paths under "overlay.png", "joints.json", "mesh.obj" and "prediction.npz".
         facts: written beside the joints.
         depth: (H, W) metres, the frame.
         K: (3, 3) of the frame.
@@ -74,7 +78,10 @@ def write_results(
     )
     cv2.imwrite(str(files["overlay.png"]), picture)
     facts = {**facts, "hand_model": prediction.hand_model, "joint_convention": prediction.convention}
-    write_joints(files["joints.json"], joints, project(joints[None], K)[0], facts)
+    pixels = project(joints[None], K)
+    write_joints(files["joints.json"], joints, pixels[0], facts)
     write_mesh(files["mesh.obj"], vertices, model.faces, mirrored=left)
+    in_frame = replace(prediction, joints_2d=pixels, parts=None)
+    write_predictions(files["prediction.npz"], in_frame, batch["key"])
     for path in files.values():
         print(f"wrote       {path}")

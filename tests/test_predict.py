@@ -11,6 +11,7 @@ import torch
 
 import predict
 from lightning_modules import restore
+from lightning_modules.prediction_files import read_predictions
 from lightning_modules.restore import restore_method
 from ops.camera import camera_preset, project
 from ops.hand_model import open_hand
@@ -70,6 +71,7 @@ def test_a_frame_gives_overlay_joints_and_mesh_beside_the_newest_best_checkpoint
         "frame_joints.json",
         "frame_mesh.obj",
         "frame_overlay.png",
+        "frame_prediction.npz",
     ]
     assert "runs/flat/first/checkpoints/best.ckpt" in capsys.readouterr().out
     document, positions, pixels = joints_of(folder / "frame_joints.json")
@@ -85,6 +87,17 @@ def test_a_frame_gives_overlay_joints_and_mesh_beside_the_newest_best_checkpoint
     assert middle == pytest.approx([(294.5 - 320) / 588 * 0.72, (254.5 - 240) / 587 * 0.72, 0.72], abs=0.02)
     picture = cv2.imread(str(folder / "frame_overlay.png"))
     assert picture.shape == (512, 640 + 2 * 512, 3)
+
+
+def test_the_prediction_file_says_what_the_other_results_say(run):
+    run(run.frame(), "--camera=nyu", "--side=left", "--out=out")
+    prediction, keys = read_predictions(run.folder / "out" / "frame_prediction.npz")
+    _, positions, pixels = joints_of(run.folder / "out" / "frame_joints.json")
+    assert keys == [str(run.folder / "frame.png")]
+    assert (prediction.frame, prediction.hand_model, prediction.convention) == ("absolute", open_hand().id, "open")
+    assert prediction.side.tolist() == [0] and prediction.vertices.shape == (1, 778, 3)
+    np.testing.assert_allclose(prediction.joints_3d[0], positions, atol=1e-6)
+    np.testing.assert_allclose(prediction.joints_2d[0], pixels, atol=1e-2)  # of the frame, not of the crop
 
 
 def test_a_left_hand_is_the_mirror_image_of_the_right_one_in_the_mirrored_frame(run):
@@ -121,6 +134,20 @@ def bad_checkpoint(run: Predict, what: str) -> Path:
         checkpoint_of(path, class_path="os.path.join")
     elif what == "hand":
         checkpoint_of(path, hand_model="mano-right:1234")
+    elif what == "no weights":
+        torch.save({"handful": torch.load(run.checkpoint, weights_only=True)["handful"]}, path)
+    elif what == "empty facts":
+        torch.save({"state_dict": {}, "handful": {}}, path)
+    elif what == "arguments":
+        checkpoint_of(path, init_args={"scale": 1.0, "forgotten": 2})
+    elif what == "gone":
+        checkpoint_of(path, class_path="tests.toys.FlatFoot")
+    elif what == "gone module":
+        checkpoint_of(path, class_path="tests.feet.FlatFoot")
+    elif what == "imported":
+        checkpoint_of(path, class_path="tests.toys.LightningModule", init_args={})
+    elif what == "no method":
+        checkpoint_of(path, class_path="tests.toys.ToyData", init_args={})
     elif what == "weights":
         checkpoint_of(path)
         checkpoint = torch.load(path, weights_only=True)
@@ -136,6 +163,13 @@ def bad_checkpoint(run: Predict, what: str) -> Path:
         ("code", "cannot be read"),
         ("foreign", "not a checkpoint of this project"),
         ("class", "'os.path.join' is not a method of this project"),
+        ("imported", "'tests.toys.LightningModule' is not a method of this project"),
+        ("no method", "'tests.toys.ToyData' is not a method of this project"),
+        ("no weights", "expected weights under 'state_dict'; name one"),
+        ("empty facts", "wrong: class_path, init_args, hand_model); name one"),
+        ("arguments", "unexpected keyword argument 'forgotten'); use the code it was trained with"),
+        ("gone", "there is no method 'tests.toys.FlatFoot'"),
+        ("gone module", "there is no method 'tests.feet.FlatFoot'"),
         ("hand", "made with hand model 'mano-right:1234'"),
         ("weights", "its weights do not fit"),
     ],
@@ -148,12 +182,30 @@ def test_bad_checkpoints_are_refused(run, capsys, what, message):
     assert message in error and f"{what}.ckpt" in error and "Traceback" not in error
 
 
+def test_a_checkpoint_runs_no_code(tmp_path):
+    """Whatever a module of ours imports is reachable by name through it; only methods that it defines are built."""
+    mark = tmp_path / "mark"
+    popen = {"class_path": "subprocess.Popen"}
+    for class_path, init_args in (
+        ("lightning_modules.restore.instantiate_class", {"args": ["touch", str(mark)], "init": popen}),
+        ("lightning_modules.cli.LightningCLI", {"args": []}),
+        ("lightning_modules.callbacks.run_logs.RunCSVLogger", {"folder": str(tmp_path)}),
+        ("lightning_modules.restore.importlib.import_module", {"name": "antigravity"}),
+        ("lightning_modules.restore.restore_method", {"path": str(mark)}),
+    ):
+        path = checkpoint_of(tmp_path / "attack.ckpt", class_path=class_path, init_args=init_args)
+        with pytest.raises(ValueError, match=r"attack.ckpt: .*(is not a|there is no) method"):
+            restore_method(path)
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["nowhere.png", "--camera=nyu"], "nowhere.png: no such file"),
         (["frame.png"], "camera: unknown for frame.png; give one of nyu"),
         (["frame.png", "--camera=0,0,320,240"], "positive focal lengths"),
+        (["frame.png", "--camera=500,250,320,240"], "expected square pixels, fx and fy within 5%"),
         (["frame.png", "--camera=nyu", "--unit=1"], "try --unit 0.001 (0.70 m)"),
         (["frame.png", "--camera=nyu", "--box=1,2,3"], "box: expected u,v,width,height"),
         (["frame.png", "--camera=nyu", "--labels=nowhere.txt", "--out=o"], "nowhere.txt: no such file"),
@@ -165,6 +217,27 @@ def test_bad_input_is_refused_with_exit_code_2(run, capsys, arguments, message):
         run(*arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def write_labels(path: Path, lines: int) -> Path:
+    path.write_text("320 240 700 " * 21 + "\n" + ("320 240 700 " * 20 + "320 240 800\n") * (lines - 1))
+    return path
+
+
+def test_the_wrong_line_of_labels_is_not_taken_silently(run, capsys):
+    write_labels(run.folder / "labels.txt", 3)
+    options = ("--camera=nyu", "--labels=labels.txt", "--label-layout=canonical-21", "--out=out")
+    with pytest.raises(SystemExit):
+        run(run.frame(), *options)
+    assert "frame.png does not say which of 3 lines" in capsys.readouterr().err
+    assert not (run.folder / "out").exists(), "labels are checked before anything is predicted"
+    with pytest.raises(SystemExit):
+        run(run.frame("depth_1_0000004.png"), *options)
+    assert "label line: expected 1 to 3 (labels.txt), got 4" in capsys.readouterr().err
+    run(run.frame("depth_1_0000002.png"), *options)
+    assert "line 2 of labels.txt" in capsys.readouterr().out
+    run(run.frame(), *options, "--label-line=3")
+    assert "line 3 of labels.txt" in capsys.readouterr().out
 
 
 def test_without_any_checkpoint_the_remedy_is_named(run, capsys):
@@ -186,4 +259,5 @@ def test_a_checkpoint_of_train_py_is_restored(train, monkeypatch):
 def test_a_real_nyu_frame_needs_no_option_and_is_judged_by_its_labels(run, capsys):
     run(NYU_FRAME, "--out=out", f"--labels={NYU_LABELS}", "--label-layout=nyu-14")
     said = capsys.readouterr().out
+    assert "line 1 of " in said
     assert "errors over 12 joints of layout nyu-14" in said and "procrustes" in said and "little_tip" in said

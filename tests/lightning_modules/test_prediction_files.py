@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.label_errors import label_errors
+from lightning_modules.label_errors import label_errors, label_line, read_label
 from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.prediction_files import (
     read_predictions,
@@ -110,13 +110,25 @@ def test_label_errors_compare_the_joints_that_correspond(tmp_path):
     true = torch.rand(21, 3, generator=torch.Generator().manual_seed(1)) * 0.1 + torch.tensor([0, 0, 0.6])
     uvd = torch.cat([project(true[None], K)[0], 1000 * true[:, 2:]], 1)
     write_uvd(tmp_path / "labels.txt", uvd[None].double().numpy())
-    errors, names = label_errors(true + torch.tensor([0.003, 0, 0.004]), tmp_path / "labels.txt", "canonical-21", 1, K)
-    assert len(names) == 21
+    label = read_label(tmp_path / "labels.txt", "canonical-21", None, Path("mine.png"), K)
+    assert label.line == 1 and label.joints == list(range(21))
+    errors = label_errors(true + torch.tensor([0.003, 0, 0.004]), label)
     assert errors == pytest.approx({"absolute": 5, "root": 0, "procrustes": 0}, abs=0.01)
     with pytest.raises(ValueError, match="label line: expected 1 to 1"):
-        label_errors(true, tmp_path / "labels.txt", "canonical-21", 2, K)
+        read_label(tmp_path / "labels.txt", "canonical-21", 2, Path("mine.png"), K)
     with pytest.raises(ValueError, match="label layout: expected one of 'nyu-14'"):
-        label_errors(true, tmp_path / "labels.txt", "nyu", 1, K)
+        read_label(tmp_path / "labels.txt", "nyu", 1, Path("mine.png"), K)
+    write_uvd(tmp_path / "labels.txt", -uvd[None].double().numpy())
+    with pytest.raises(ValueError, match=r"line 1: expected finite numbers and depths above 0 mm"):
+        read_label(tmp_path / "labels.txt", "canonical-21", 1, Path("mine.png"), K)
+
+
+def test_a_frames_line_is_the_only_one_or_the_number_in_nyus_name():
+    assert label_line(Path("mine.png"), 1) == label_line(Path("depth_1_0000123.png"), 1) == 1
+    assert label_line(Path("a/depth_1_0000123.png"), 8252) == 123
+    for name in ("mine.png", "depth_2_0000123.png", "depth_1_123.png"):  # NYU's labels are its first camera's
+        with pytest.raises(ValueError, match=rf"{name} does not say which of 2 lines .* --label-line"):
+            label_line(Path(name), 2)
 
 
 @pytest.mark.skipif(not NYU_LABELS.exists(), reason="no NYU labels at hand")
@@ -128,6 +140,7 @@ def test_nyu_labels_have_twelve_joints_in_common_with_ours():
     points = torch.cat([(uvd[:, :2] - K[:2, 2]) / K[[0, 1], [0, 1]], torch.ones(14, 1)], 1) * uvd[:, 2:] / 1000
     joints[[20, 18, 16, 14, 12, 10, 8, 6, 4, 3, 2]] = points[:11]
     joints[0] = (points[11] + points[12]) / 2  # NYU labels both sides of the wrist
-    errors, names = label_errors(joints, NYU_LABELS, "nyu-14", 1, K)
-    assert names[0] == "wrist" and len(names) == 12
+    label = read_label(NYU_LABELS, "nyu-14", None, Path("depth_1_0000001.png"), K)
+    errors = label_errors(joints, label)
+    assert label.joints[0] == 0 and len(label.joints) == 12
     assert max(errors.values()) < 0.01
