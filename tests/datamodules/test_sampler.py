@@ -71,6 +71,16 @@ def test_a_finished_epoch_continues_with_the_next():
     assert next(iter(second))[0] == (1, 0)
 
 
+def test_batches_trained_on_count_not_those_handed_out():
+    counting = ResumableLoader(Names(), EpochSampler(20, 4), batches_done=lambda: 1)
+    start = iter(counting)
+    next(start), next(start)
+    assert counting.state_dict() == {"epoch": 0, "batches": 1}
+    continued = loader()
+    continued.load_state_dict(counting.state_dict())
+    assert next(iter(continued))[0] == (0, 4)  # the second batch once more
+
+
 class Recorder(lightning.LightningModule):
     def __init__(self, path):
         super().__init__()

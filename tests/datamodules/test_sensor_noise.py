@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +9,7 @@ from datamodules.sensor_noise import NOISE_PROFILES, SensorNoise, add_sensor_noi
 from datamodules.sensor_noise_torch import add_noise, gauss, hash_of, unit_of
 
 SIZE, DISTANCE = 96, 0.8
+FIT = Path(__file__).parents[2] / "benchmarks" / "results" / "sensor_fit.json"
 
 
 def plane(batch=8, step=0.0):
@@ -88,6 +92,13 @@ def test_a_shifted_ray_shows_at_edges_alone():
     assert (noisy[:, 0, 20:76, 20:76] == DISTANCE).all()
     assert (noisy[:, 0, 20:76, 15] > 0).float().mean() > 0.1
     assert (noisy[:, 0, 20:76, 16] == 0).float().mean() > 0.1
+
+
+@pytest.mark.parametrize("profile", ["nyu", "sr305"])
+def test_quantisation_is_that_of_the_real_frames(profile):
+    figures, noise = json.loads(FIT.read_text())["figures"], NOISE_PROFILES[profile]
+    assert 1000 * noise.unit == pytest.approx(figures[f"{profile}_unit_mm_real"])
+    assert noise.disparity_step == pytest.approx(figures[f"{profile}_disparity_step_real"], rel=0.01)
 
 
 def test_hash_is_uniform_and_gauss_is_standard():

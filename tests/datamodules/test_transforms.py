@@ -51,6 +51,15 @@ def test_a_mirrored_batch_is_consistent_and_other_rows_stay(batch):
     torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
 
 
+def test_a_mirror_turns_a_cameras_skew(batch):
+    skewed = dict(batch) | {"K": batch["K"].clone()}
+    skewed["K"][:, 0, 1] = 20  # pixels
+    skewed["joints_2d"] = project(batch["joints_3d"], skewed["K"])
+    assert (skewed["joints_2d"] - batch["joints_2d"]).abs().max() > 2
+    seen = mirror(skewed, torch.ones(12, dtype=torch.bool))
+    torch.testing.assert_close(project(seen["joints_3d"], seen["K"]), seen["joints_2d"], atol=0.01, rtol=0)
+
+
 def test_left_samples_are_what_the_left_hand_model_looks_like(batch):
     left = (batch["side"] == 0).nonzero()[:, 0]
     assert 1 <= len(left) <= 11 and looks_right(batch).all()

@@ -1,5 +1,6 @@
 """HPSL: identity, a check against the hand layer, hand-derived scales, gradients, round trip, bad input."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from ops.hand_model import open_hand
+from ops.hand_model.conventions import joint_convention
 from ops.hand_model.layer import HandLayer
 from ops.hand_model.pose_shape_layer import ARTICULATION, HandPoseShapeLayer, articulation_limits
 from ops.joints import FINGERS, MODEL_JOINTS
@@ -71,6 +73,25 @@ def test_a_fingers_scale_lengthens_its_bones_and_no_others(layer):
     assert 1.19 < lengths[1][2] / lengths[0][2] < 1.21
     others = [*range(6), *range(9, 21)]
     torch.testing.assert_close(after[others], before[others], atol=1e-5, rtol=0)  # skinning leaks 4 um into tips
+
+
+@pytest.mark.parametrize("finger", FINGERS)
+def test_a_fingers_scale_stretches_its_surface_along_the_bone_alone(layer, model, finger):
+    pose, scales, shape = reference()
+    before = layer(pose, scales, shape)
+    scales[:, 1 + FINGERS.index(finger)] = 1.2
+    after = layer(pose, scales, shape)
+    last = BASE[finger] + 2
+    rigid = torch.tensor(model.weights[:, last] > 0.999)  # the last bone's alone
+    assert rigid.sum() > 10
+    tip = before.joints[0, 4 * (1 + FINGERS.index(finger))]
+    along = torch.nn.functional.normalize(tip - before.skeleton[0, last], dim=0)
+    offsets = [hands.vertices[0, rigid] - hands.skeleton[0, last] for hands in (before, after)]
+    heights = [offset @ along for offset in offsets]
+    across = [offset - height[:, None] * along for offset, height in zip(offsets, heights, strict=True)]
+    assert across[0].norm(dim=1).max() > 0.004  # metres: half a finger's thickness
+    torch.testing.assert_close(heights[1], 1.2 * heights[0], atol=ROUNDING, rtol=0)
+    torch.testing.assert_close(across[1], across[0], atol=ROUNDING, rtol=0)
 
 
 def test_the_palms_scale_moves_the_knuckles_and_keeps_the_fingers(layer):
@@ -152,6 +173,22 @@ def test_left_is_the_mirror_image(model, layer):
     mirrored[:, :3] *= flip
     mirrored[:, 3:6] *= -flip
     torch.testing.assert_close(left(mirrored, scales, shape).joints, layer(pose, scales, shape).joints * flip)
+
+
+def test_the_convention_of_a_left_hand_is_mirrored(tmp_path, monkeypatch, model, layer):
+    content = {"offsets_mm": (np.arange(63.0).reshape(21, 3) - 30).tolist(), "source": "a test", "count": 1}
+    (tmp_path / "shifted.json").write_text(json.dumps(content))
+    place = "ops.hand_model.pose_shape_layer.joint_convention"
+    monkeypatch.setattr(place, lambda name: joint_convention(name, tmp_path))
+    right, left = (HandPoseShapeLayer(m, convention="shifted").double() for m in (model, model.mirrored()))
+    pose, scales, shape = draw(2)
+    flip = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
+    mirrored = pose.clone()
+    mirrored[:, :3] *= flip
+    mirrored[:, 3:6] *= -flip
+    shifted = right(pose, scales, shape).joints
+    torch.testing.assert_close(left(mirrored, scales, shape).joints, shifted * flip)
+    assert (shifted - layer(pose, scales, shape).joints).norm(dim=-1).max() > 0.01
 
 
 def test_autocast_does_not_round_the_hand(model):

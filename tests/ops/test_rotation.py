@@ -129,6 +129,18 @@ def test_alignment_never_mirrors():
     assert (moved - target).norm(dim=-1).mean() > 0.1
 
 
+def test_the_scale_of_a_mirrored_set_is_the_one_that_fits_best():
+    target = torch.randn(6, 21, 3, dtype=torch.float64)
+    mirrored = target * torch.tensor([-1.0, 1, 1], dtype=torch.float64)
+    moved = rigid_alignment(mirrored, target, scale=True)
+    middle = target.mean(1, keepdim=True)
+    factors = torch.linspace(0.2, 3, 281, dtype=torch.float64)  # steps of 0.01, the 81st is 1
+    tried = middle + factors[:, None, None, None] * (moved - middle)  # (281, 6, 21, 3)
+    errors = (tried - target).square().sum((2, 3))
+    assert factors[80] == pytest.approx(1) and (errors.argmin(0) == 80).all()
+    assert (errors[80] < (rigid_alignment(mirrored, target) - target).square().sum((1, 2)) - 0.1).all()
+
+
 def test_alignment_ignores_points_without_weight():
     target = torch.randn(2, 21, 3, dtype=torch.float64)
     rotation = axis_angle_to_matrix(torch.randn(2, 3, dtype=torch.float64))
