@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import math
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 
@@ -31,7 +32,8 @@ def check_floating(name: str, tensor: Tensor) -> None:
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raise if `tensor` holds NaN or infinity (this reads the tensor: for edges, not for inner loops)."""
-    if not bool(torch.isfinite(tensor).all()):
+    # the sum is a third of the time; it may overflow where no number does, so it only acquits
+    if not math.isfinite(tensor.detach().sum().item()) and not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).sum())
         raise ValueError(f"{name}: expected finite numbers, got {bad} NaN or infinite of {tensor.numel()}")
 
@@ -53,6 +55,20 @@ def check_like_layer(layer: Tensor, **tensors: Tensor) -> None:
                 "or the layer with .double() or .float()"
             )
     check_same_device(**tensors, layer=layer)
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise unless all `numbers` are finite and above 0."""
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name}: expected a finite number above 0, got {number}")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raise unless all `numbers` are finite and at least 0."""
+    for name, number in numbers.items():
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name}: expected a finite number of at least 0, got {number}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ops.checks import check_choice, check_like_layer, check_shape, require_module
+from ops.checks import check_choice, check_finite, check_like_layer, check_shape, require_module
 from ops.hand_model.conventions import joint_convention
 from ops.hand_model.kinematics import axis_angle_to_matrix_cpu, pose_bones, pose_bones_cpu
 from ops.hand_model.model import HandModel
@@ -133,9 +133,18 @@ class HandLayer(nn.Module):
 
         Returns:
             Vertices, joints, skeleton and bone rotations.
+
+        Raises:
+            ValueError: shapes do not fit; on the CPU's fast path also NaN or infinite numbers.
+            TypeError: another dtype than the layer's.
         """
         self._check(pose, shape, global_rotation, translation)
         run = self._operations(pose.device)
+        if run is _FAST_CPU:  # elsewhere a look at the numbers would stop a GPU, or break a trace
+            given = {"pose": pose, "shape": shape, "global_rotation": global_rotation, "translation": translation}
+            for name, tensor in given.items():
+                if tensor is not None:
+                    check_finite(name, tensor)
         # half precision moves vertices by tenths of a millimetre
         with torch.autocast(pose.device.type, enabled=False):
             local = self._local_rotations(pose, global_rotation, run)  # (B, 16, 3, 3)

@@ -41,3 +41,23 @@ def test_two_faiss_wheels_are_refused_by_name():
     checks.refuse_two_faiss()  # this environment holds one at most
     with pytest.raises(RuntimeError, match=r"faiss-cpu and faiss-gpu-cu12.*uninstall"):
         checks.refuse_two_faiss(["faiss_gpu_cu12", "Faiss-CPU"])
+
+
+def test_numbers_outside_their_range_are_refused_by_name():
+    checks.check_positive(lr=1e-4)
+    checks.check_not_negative(weight=0, steps=3)
+    for number in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"lr: expected a finite number above 0, got {number}"):
+            checks.check_positive(rate=1, lr=number)
+    for number in (-1e-9, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"weight: expected a finite number of at least 0, got {number}"):
+            checks.check_not_negative(weight=number)
+
+
+def test_finite_numbers_whose_sum_overflows_are_finite():
+    checks.check_finite("x", torch.full((4,), 3e38))
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="x: expected finite numbers, got 1 NaN or infinite of 4"):
+            checks.check_finite("x", torch.tensor([3e38, bad, 3e38, 0.0]))
+    with pytest.raises(ValueError, match="got 2 NaN or infinite of 2"):
+        checks.check_finite("x", torch.tensor([float("inf"), -float("inf")]))

@@ -258,3 +258,14 @@ def test_bad_inputs_are_refused(change, error, message):
 def test_more_pose_components_than_there_are_are_refused(count):
     with pytest.raises(ValueError, match=f"pose: expected 1 to 45 pose components, got {count}"):
         HandLayer(tiny_hand(), "pca")(torch.zeros(2, count), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("name", ["pose", "shape", "global_rotation", "translation"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_inputs_that_are_no_numbers_are_refused_where_looking_is_cheap(name, bad):
+    sizes = {"pose": 45, "shape": 4, "global_rotation": 3, "translation": 3}
+    values = {key: torch.zeros(2, size, requires_grad=True) for key, size in sizes.items()}
+    values[name] = values[name].detach().index_fill(1, torch.tensor([1]), bad)
+    with pytest.raises(ValueError, match=f"{name}: expected finite numbers, got 2 NaN or infinite of"):
+        HandLayer(tiny_hand())(**values)
+    assert not HandLayer(tiny_hand(), backend="torch")(**values).vertices.isfinite().all()
