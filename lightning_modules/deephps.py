@@ -17,8 +17,7 @@ Letters: B batch, J 21 joints, V vertices.
 """
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -26,12 +25,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import HandBatch, check_batch
-from lightning_modules.losses import PointLoss, joint_limit_loss, point_loss
+from lightning_modules.losses import PointLoss, check_loss, joint_limit_loss, point_loss
 from lightning_modules.metrics import ALIGNMENTS, MeanPoseError, PointError, SuccessRate
 from lightning_modules.networks.trunks import PICTURE_SIZE, TrunkName, build_trunk
 from lightning_modules.prediction import Frame, HandPrediction
+from lightning_modules.schedules import warmup_cosine
 from ops.camera import project
-from ops.checks import check_choice, check_finite, check_shape
+from ops.checks import check_choice, check_finite, check_not_negative, check_positive, check_shape
 from ops.hand_model import open_hand
 from ops.hand_model.pose_shape_layer import (
     POSE_SIZE,
@@ -103,6 +103,10 @@ class DeepHPS(LightningModule):
     ) -> None:
         super().__init__()
         check_choice("rotation", rotation, ("6d", "axis-angle"))
+        check_choice("loss", loss, get_args(PointLoss))
+        check_positive(lr=lr)
+        check_not_negative(vertex_weight=vertex_weight, limit_weight=limit_weight, prior_weight=prior_weight)
+        check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
         self.save_hyperparameters()
         self.hpsl = HandPoseShapeLayer(open_hand("right"), convention)
         low, high = articulation_limits(self.hpsl.model)
@@ -235,7 +239,11 @@ class DeepHPS(LightningModule):
 
     def training_step(self, batch: HandBatch, batch_idx: int) -> Tensor:
         """Total loss () of a batch."""
-        return self._step(batch, "train")[1]
+        total = self._step(batch, "train")[1]
+        # looking at it makes a GPU wait, hence there as seldom as it is logged
+        if total.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
+            check_loss(total, self.global_step, batch["key"])
+        return total
 
     def validation_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Losses and metrics of a batch."""
@@ -365,18 +373,6 @@ def parameter_prior(bone_scales: Tensor, shape: Tensor, scale_sigma: float = 0.1
     Bone scales and the controls for lengths overlap; this picks one of the hands that fit alike.
     """
     return (((bone_scales - 1) / scale_sigma).square().sum(1) + shape.square().sum(1)).mean()
-
-
-def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """Learning-rate factor by global step: linear from 1 / warmup_steps to 1, then a half cosine to 0."""
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-    return factor
 
 
 def zero_head(features: int, outputs: int) -> nn.Linear:

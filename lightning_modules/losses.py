@@ -4,6 +4,7 @@ many there are, and is 0 (with zero gradients) where there are none.
 Letters: B batch, N points, P parameters.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -54,6 +55,21 @@ def joint_limit_loss(angles: Tensor, low: Tensor, high: Tensor) -> Tensor:
     check_shape("high", high, tuple(angles.shape[1:]))
     excess = (angles - high).relu() + (low - angles).relu()
     return excess.square().sum(1).mean()
+
+
+def check_loss(total: Tensor, step: int, keys: Sequence[str]) -> None:
+    """Raise unless the total loss () of a step is a number: the step after it would spoil every weight.
+
+    Args:
+        total: () the loss.
+        step: global step, for the message.
+        keys: names of the batch's samples, for the message.
+    """
+    if not bool(total.isfinite()):
+        raise ValueError(
+            f"training loss: expected a finite number, got {total.item()} at step {step}, on {len(keys)} samples from "
+            f"{keys[0]} on; look for NaN in their labels, lower model.lr, or use trainer.precision=32-true"
+        )
 
 
 def mean_of_valid(values: Tensor, valid: Tensor) -> Tensor:

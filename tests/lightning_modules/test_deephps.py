@@ -1,6 +1,5 @@
 """DeepHPS: what the networks see, how parameters become hands, losses by domain, steps, predictions, checkpoints."""
 
-import math
 from dataclasses import replace
 
 import lightning
@@ -13,7 +12,6 @@ from lightning_modules.deephps import (
     normalise_depth,
     parameter_prior,
     rotation_onto,
-    warmup_cosine,
 )
 from ops.camera import project
 from ops.hand_model import open_hand
@@ -100,6 +98,23 @@ def test_before_training_it_says_the_reference_hand_in_the_cubes_middle(rotation
     assert (estimate.bone_scales == 1).all() and (estimate.shape == 0).all()
 
 
+def test_what_the_head_says_is_meant_along_the_line_of_sight():
+    module = method().eval()
+    # 6D of a quarter turn about z less that of no turn: columns (0, 1, 0), (-1, 0, 0) instead of x, y
+    module.pose_head.bias.data[:9] = torch.tensor([0.2, -0.4, 0.6, -1, 1, 0, -1, -1, 0])
+    centre = torch.tensor([[0.3, 0.0, 0.4]])  # seen along (0.6, 0, 0.8)
+    estimate = module(torch.zeros(1, 1, 128, 128), centre, torch.tensor([0.3]))
+    # the smallest turn of z onto (0.6, 0, 0.8) is [[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]], applied last
+    rotation = torch.tensor([[0.0, -0.8, 0.6], [1, 0, 0], [0, 0.6, 0.8]])
+    torch.testing.assert_close(estimate.rotation[0], rotation, atol=1e-6, rtol=0)
+    # 0.15 m times (0.2, -0.4, 0.6) is (0.03, -0.06, 0.09), turned alike
+    middle = torch.tensor([0.3 + 0.078, -0.06, 0.4 + 0.054])
+    rest = torch.tensor(open_hand().v_template.mean(0), dtype=torch.float32)
+    torch.testing.assert_close(estimate.translation[0], middle - rotation @ rest, atol=1e-6, rtol=0)
+    # 1e-4: the wrist, about which it turns, rests 0.04 mm beside the origin
+    torch.testing.assert_close(estimate.vertices[0].mean(0), middle, atol=1e-4, rtol=0)
+
+
 def test_what_is_not_learnt_stays_at_the_reference():
     module = method(learn_bone_scale=False, learn_shape=False).eval()
     for head in (module.scale_head, module.shape_head):
@@ -155,13 +170,6 @@ def test_the_prior_by_hand():
     scales, shape = torch.ones(2, 6), torch.zeros(2, 7)
     scales[0, 1], shape[1, 2] = 1.2, 3.0
     assert parameter_prior(scales, shape).item() == pytest.approx((4 + 9) / 2, rel=1e-4)
-
-
-def test_the_schedule_by_hand():
-    factor = warmup_cosine(10, 110)
-    assert [factor(0), factor(9), factor(10)] == pytest.approx([0.1, 1, 1])
-    assert factor(60) == pytest.approx(0.5) and factor(110) == pytest.approx(0) and factor(200) == pytest.approx(0)
-    assert factor(35) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
 
 
 def test_a_few_steps_lower_the_loss_and_reach_every_network():
@@ -244,6 +252,17 @@ def test_half_precision_trains_and_does_not_round_the_hand(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_loss_that_is_no_number_stops_training_before_it_spoils_the_weights(tmp_path):
+    spoilt = hand_batch()
+    spoilt["joints_3d"][1, 3, 0] = torch.nan
+    module, run = method(), trainer(tmp_path, max_steps=2)
+    batches = torch.utils.data.DataLoader([hand_batch(), spoilt], batch_size=None)
+    with pytest.raises(ValueError, match=r"training loss: .*got nan at step 1, on 2 samples from toy/test/0.*lower"):
+        run.fit(module, batches)
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_run_without_an_end_is_refused(tmp_path):
     run = trainer(tmp_path, max_epochs=-1, max_time="00:00:01:00")
     with pytest.raises(ValueError, match=r"an end for the cosine schedule, got none; set trainer\.max_steps"):
@@ -285,6 +304,14 @@ def test_bad_input():
         method(rotation="quaternion")
     with pytest.raises(ValueError, match="trunk: expected one of"):
         method(pose_trunk="resnet50")
+    with pytest.raises(ValueError, match="loss: expected one of 'squared', 'distance', got 'l7'"):
+        method(loss="l7")
+    for lr in (-1.0, 0.0, float("nan")):
+        with pytest.raises(ValueError, match="lr: expected a finite number above 0, got"):
+            method(lr=lr)
+    for name in ("vertex_weight", "limit_weight", "prior_weight", "weight_decay", "warmup_steps"):
+        with pytest.raises(ValueError, match=f"{name}: expected a finite number of at least 0, got -1"):
+            method(**{name: -1})
     with pytest.raises(ValueError, match="convention: expected one of"):
         method(convention="unheard-of")
     estimate = shifted_estimate(batch, 0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.losses import joint_limit_loss, mean_of_valid, point_loss
+from lightning_modules.losses import check_loss, joint_limit_loss, mean_of_valid, point_loss
 
 
 def points(*rows):
@@ -72,3 +72,10 @@ def test_bad_input():
         joint_limit_loss(torch.zeros(2, 20), torch.zeros(19), torch.zeros(20))
     with pytest.raises(ValueError, match="valid: expected shape"):
         mean_of_valid(joints[..., 0], valid[:1])
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    check_loss(torch.tensor(2.0), 7, ["a/train/1"])
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match=rf"finite number, got {bad} at step 7, on 2 samples from a/train/1 on"):
+            check_loss(torch.tensor(bad), 7, ["a/train/1", "a/train/2"])
