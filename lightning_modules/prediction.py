@@ -32,8 +32,10 @@ class HandPrediction:
 
     def __post_init__(self) -> None:
         check_shape("joints_3d", self.joints_3d, ("B", 21, 3))
-        if self.joints_2d is not None:
-            check_shape("joints_2d", self.joints_2d, (len(self.joints_3d), 21, 2))
-        if self.vertices is not None:
-            check_shape("vertices", self.vertices, (len(self.joints_3d), "V", 3))
+        size = len(self.joints_3d)
+        check_shape("side", self.side, (size,))
+        shapes = {"joints_2d": (size, 21, 2), "vertices": (size, "V", 3), "parts": (size, "H", "W")}
+        for name, shape in (shapes | {"confidence": (size,)}).items():
+            if getattr(self, name) is not None:
+                check_shape(name, getattr(self, name), shape)
         self.frame = Frame(self.frame)
