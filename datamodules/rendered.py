@@ -25,6 +25,7 @@ from ops.checks import check_choice
 from ops.hand_model import open_hand
 from ops.joints import UNLABELLED
 
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 Hidable = Literal["parts", "mask", "mesh", "3d", "2d"]
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
 HIDABLE: dict[Hidable, str] = {
@@ -287,14 +288,21 @@ def _prepare_worker(worker: int) -> None:
 def main() -> None:
     """Draw a sheet of samples."""
     parser = argparse.ArgumentParser(description="Draw what training sees: depth, parts, mask, joints and mesh.")
-    parser.add_argument("--picture", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--picture", type=_picture_to_write, required=True, help="PNG or JPEG to write")
     parser.add_argument("--domain", choices=DOMAINS, default="clean")
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epoch", type=int, default=0)
-    parser.add_argument("--count", type=int, default=24, help="hands on the sheet")
-    parser.add_argument("--size", type=int, default=128, help="side of a picture, pixels")
+    parser.add_argument("--count", type=_at_least_one, default=24, help="hands on the sheet")
+    parser.add_argument("--size", type=_at_least_one, default=128, help="side of a picture, pixels")
     arguments = parser.parse_args()
+    try:
+        _draw(arguments)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def _draw(arguments: argparse.Namespace) -> None:
     model = open_hand()
     dataset = RenderedHands(
         [HandSampler(DOMAINS[arguments.domain], model)],
@@ -308,6 +316,21 @@ def main() -> None:
     print(
         f"{arguments.count} hands of {arguments.domain}/{arguments.split}, seed {arguments.seed}: {arguments.picture}"
     )
+
+
+def _picture_to_write(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in _PICTURE_SUFFIXES:
+        raise argparse.ArgumentTypeError(f"expected a name ending in {', '.join(_PICTURE_SUFFIXES)}, got '{text}'")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path.parent}: no such folder; create it first")
+    return path
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ _ZOOM = 2  # thin lines need room
 
 
 def draw_sheet(batch: HandBatch, faces: Tensor, path: Path) -> None:
-    """Write a PNG: for each hand depth and parts above, outline and joints below.
+    """Write a PNG or JPEG: for each hand depth and parts above, outline and joints below.
 
     Args:
         batch: with depth, mask, parts, vertices, joints_2d.
         faces: (F, 3) of the vertices.
-        path: PNG to write.
+        path: picture to write; its suffix says which.
     """
     tiles = [_tile(batch, faces.numpy(), index) for index in range(len(batch["key"]))]
     blank = np.zeros_like(tiles[0])

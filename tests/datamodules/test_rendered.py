@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from datamodules.batch import check_batch
 from datamodules.domains import CLEAN, DOMAINS, SENSOR
@@ -117,6 +118,25 @@ def test_a_finite_training_set_is_shuffled_by_seed_and_epoch(samplers):
         sampler.frames(0, "test", 0, np.array([2000]))
 
 
+def finger_angles(rotations, model):
+    """Flexion (B, 15) and the bases' abduction (B, 5), radians, of (B, 15, 3, 3): flexion first, then abduction."""
+    flexion_axes, abduction_axes = model.flexion_axes[1:], model.abduction_axes[1::3]
+    # flexion leaves its own axis where it is: what moved it is abduction
+    moved = np.einsum("bjkl,jl->bjk", rotations[:, ::3], flexion_axes[::3])
+    abduction = angle_about(abduction_axes, flexion_axes[::3], moved)
+    swung = Rotation.from_rotvec((abduction[..., None] * abduction_axes).reshape(-1, 3)).as_matrix()
+    bends = rotations.copy()
+    bends[:, ::3] = swung.reshape(-1, 5, 3, 3).transpose(0, 1, 3, 2) @ rotations[:, ::3]
+    across = np.cross(flexion_axes, [0.3, 0.5, 0.8])  # any direction that flexion turns
+    return angle_about(flexion_axes, across, np.einsum("bjkl,jl->bjk", bends, across)), abduction
+
+
+def angle_about(axes, before, after):
+    """Angles (B, J) of turns about axes (J, 3) that take directions (J, 3) to (B, J, 3)."""
+    flat = [v - (v * axes).sum(-1, keepdims=True) * axes for v in (np.broadcast_to(before, after.shape), after)]
+    return np.arctan2((np.cross(*flat) * axes).sum(-1), (flat[0] * flat[1]).sum(-1))
+
+
 def test_sequences_are_smooth_and_poses_stay_within_limits(samplers, model):
     sampler = samplers["sensor"]
     order = sampler.frames(0, "train", 0, np.arange(SENSOR.train.frames))
@@ -126,6 +146,12 @@ def test_sequences_are_smooth_and_poses_stay_within_limits(samplers, model):
     steps = (drawn.global_rotation[1:].mT @ drawn.global_rotation[:-1]).diagonal(dim1=-2, dim2=-1).sum(-1)
     assert torch.rad2deg(torch.arccos(((steps - 1) / 2).clamp(-1, 1))).max() < 20
     assert (drawn.cube_centre.diff(dim=0).norm(dim=-1) < 0.08).all()
+    flexion, abduction = finger_angles(drawn.pose.double().numpy(), model)
+    low, high = model.limits[1:, 0].T
+    assert (flexion > low - 1e-3).all() and (flexion < high + 1e-3).all()
+    low, high = model.limits[1::3, 1].T
+    assert (abduction > low - 1e-3).all() and (abduction < high + 1e-3).all()
+    assert flexion.max() > 0.5 and np.abs(abduction).max() > 0.1
 
 
 def test_splits_and_domains_share_no_identity(samplers):
@@ -292,3 +318,23 @@ def test_a_sheet_is_drawn(tmp_path, monkeypatch, capsys):
     assert sheet.shape == (2 * (4 * 32 + 2), 6 * (4 * 32 + 2), 3)
     assert "7 hands of sensor/train" in capsys.readouterr().out
     assert sheet[:64, 64:128].max() == 255  # part colours
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--picture", "sheet.gif"], "--picture: expected a name ending in .png, .jpg, .jpeg, got 'sheet.gif'"),
+        (["--picture", "nowhere/sheet.png"], "--picture: nowhere: no such folder; create it first"),
+        (["--picture", "sheet.png", "--count", "0"], "--count: expected a whole number of at least 1, got '0'"),
+        (["--picture", "sheet.png", "--size", "-3"], "--size: expected a whole number of at least 1, got '-3'"),
+        (["--picture", "sheet.png", "--size", "1.5"], "--size: expected a whole number of at least 1, got '1.5'"),
+        (["--picture", "sheet.png", "--split", "test", "--count", "2001"], "clean/1/test has 2000 frames"),
+    ],
+)
+def test_a_sheet_that_cannot_be_drawn_ends_in_a_message(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["rendered", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
