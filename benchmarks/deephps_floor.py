@@ -113,7 +113,7 @@ def measure(hands: int, batch_size: int = 32) -> dict[str, float]:
         for (what, _), metric in metrics.items():
             predicted, target = (fitted.joints, joints) if what == "joints" else (fitted.vertices, vertices)
             valid = torch.ones_like(target[..., 0], dtype=torch.bool)
-            metric.update(predicted, target, valid, (fitted.joints[:, 0], joints[:, 0]))
+            metric.update(predicted, target, valid, (fitted.joints[:, 0], joints[:, 0], valid[:, 0]))
     return {f"floor_{what}_{how}_mm": round(metric.compute().item(), 3) for (what, how), metric in metrics.items()}
 
 
