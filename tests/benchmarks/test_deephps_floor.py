@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.deephps_floor import HandFit
+from benchmarks.deephps_floor import HandFit, measure
 from ops.hand_model import open_hand
 from ops.hand_model.pose_shape_layer import ARTICULATION, HandPoseShapeLayer, articulation_limits
 
@@ -24,3 +24,8 @@ def test_the_fit_recovers_the_parameters_that_made_a_hand():
     torch.testing.assert_close(fit.parameters[:, 26:32], scales, atol=1e-3, rtol=0)
     torch.testing.assert_close(fit.parameters[:, 32:], shape, atol=1e-2, rtol=0)
     torch.testing.assert_close(hands.rotations[:, 0], layer(pose, scales, shape).rotations[:, 0], atol=1e-4, rtol=0)
+
+
+def test_rendered_hands_are_fitted_to_a_millimetre():
+    figures = measure(hands=2, batch_size=2)
+    assert len(figures) == 6 and all(0 < error < 1.5 for error in figures.values())
