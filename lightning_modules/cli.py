@@ -143,6 +143,13 @@ class HandCLI(LightningCLI):
             if taken[name] != value:
                 print(f"{self.subcommand}: the checkpoint's {name}={taken[name]} wins over {value}")
 
+    def instantiate_classes(self) -> None:
+        """Build method, data and trainer; what a constructor refuses is the user's to mend, so no traceback."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, FileNotFoundError) as error:
+            self.parser.error(str(error))
+
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """The configuration's Trainer in the run folder, with our callbacks and loggers."""
         config = self.config[self.subcommand]

@@ -78,11 +78,18 @@ def test_a_mistake_in_the_file_is_refused_too(train, capsys):
     assert "'model.init_args.lrr'" in capsys.readouterr().err
 
 
-def test_what_is_right_passes():
-    preflight(["fit", "--model=tests.toys.ToyMethod", "--model.kind=fancy", "--model.lr=1e-3"])
-    preflight(["fit", "--model=tests.toys.ToyMethod", "--model.image_size=${data.image_size}"])
-    preflight(["fit", "--model.lr", "-3", "--trainer.callbacks+=ModelSummary", "--trainer.callbacks.max_depth=2"])
-    preflight(["fit", "--model=somewhere.else.Method", "--model.anything=1", "--seed_everything=1"])
+RIGHT = {
+    "choice and exponent": ["--model=tests.toys.ToyMethod", "--model.kind=fancy", "--model.lr=1e-3"],
+    "reference": ["--model=tests.toys.ToyMethod", "--model.image_size=${data.image_size}"],
+    "value apart, appended list": ["--model.lr", "-3", "--trainer.callbacks+=ModelSummary", "--trainer.callbacks.a=2"],
+    "a class elsewhere": ["--model=somewhere.else.Method", "--model.anything=1", "--seed_everything=1"],
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_what_is_right_passes_without_a_word(case, capsys):
+    preflight(["fit", *RIGHT[case]])
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("option", ["--model.lr=fast", "--model.lrr=1"])
@@ -103,9 +110,11 @@ def test_the_full_parser_has_the_last_word(train, capsys):
     assert "trainer.callbacks" in capsys.readouterr().err
 
 
-def test_a_constructors_error_keeps_type_and_remedy(train):
-    with pytest.raises(ValueError, match=r"lr: expected a positive learning rate, got -1; set model.init_args.lr"):
+def test_a_constructors_error_ends_with_its_remedy_and_exit_code_2(train, capsys):
+    with pytest.raises(SystemExit) as stop:
         train("fit", "--model.lr=-1")
+    assert stop.value.code == 2
+    assert "lr: expected a positive learning rate, got -1; set model.init_args.lr" in capsys.readouterr().err
 
 
 # -- the run folder
