@@ -148,7 +148,8 @@ class HandCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, FileNotFoundError) as error:
-            self.parser.error(str(error))
+            # jsonargparse lists every type it tried; the constructor's own words are the cause
+            self.parser.error(str(error.__cause__ or error))
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """The configuration's Trainer in the run folder, with our callbacks and loggers."""
