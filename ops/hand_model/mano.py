@@ -14,8 +14,8 @@ import numpy as np
 
 from ops.checks import check_choice
 from ops.hand_model.model import HandModel, Side
-from ops.hand_model.safe_pickle import StandIn, load_pickle
 from ops.joints import MODEL_PARENTS
+from ops.safe_pickle import StandIn, load_pickle
 
 VERTICES = 778
 # Vertices that stand for the finger tips, thumb to little, as MANO's users number them.

@@ -26,8 +26,22 @@ _FORBIDDEN_OPCODES = {
     "EXT4": "an extension code",
     "NEXT_BUFFER": "an out-of-band buffer",
 }
-_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
-_MEMO_OPCODES = {"PUT", "BINPUT", "LONG_BINPUT"}
+_STOP, _LONG_BINPUT = pickle.STOP[0], pickle.LONG_BINPUT[0]
+_LENGTH_BYTES = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+# what most of a file consists of: opcodes that need no look at their argument -> bytes of opcode and argument
+_SHORT_OPCODES = {
+    code: 1 + (opcode.arg.n if opcode.arg else 0)
+    for code, opcode in _OPCODES.items()
+    if (opcode.arg is None or opcode.arg.n >= 0)
+    and code not in (_STOP, _LONG_BINPUT)
+    and opcode.name not in _FORBIDDEN_OPCODES
+}
 
 Allowed = Mapping[tuple[str, str], Any]
 
@@ -219,20 +233,51 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 def _scan(data: bytes) -> None:
     """Read the opcodes without running them: refuse what reaches outside the file or allocates more than it holds."""
-    stream = io.BytesIO(data)
-    name = ""
-    while name != "STOP":
-        opcode = _OPCODES.get(stream.read(1))
-        if opcode is None:
-            raise ValueError(f"no pickle opcode at byte {max(stream.tell() - 1, 0)}")
-        name = opcode.name
-        # pickletools takes the byte strings of Python 2 for ASCII, and chokes on a number's bytes
-        reader = io.BytesIO.readline if name == "STRING" else opcode.arg and opcode.arg.reader
-        argument = reader(stream) if reader else None
-        if name in _FORBIDDEN_OPCODES:
-            raise RefusedPickle(f"{_FORBIDDEN_OPCODES[name]} ({name} {argument!r})")
-        if name in _MEMO_OPCODES and argument > len(data):
-            raise RefusedPickle(f"a memo of {argument} entries in a file of {len(data)} bytes")
+    at, end = 0, len(data)
+    while at < end:
+        code = data[at]
+        size = _SHORT_OPCODES.get(code)
+        if size is not None:
+            at += size
+        elif code == _LONG_BINPUT:  # every other opcode of a long file: kept out of the general case for its speed
+            _check_memo(int.from_bytes(data[at + 1 : at + 5], "little"), end)
+            at += 5
+        elif code == _STOP:
+            return
+        else:
+            at = _scan_long(data, at)
+    raise ValueError(f"it ends at byte {end} in the middle of its contents")
+
+
+def _scan_long(data: bytes, at: int) -> int:
+    """Position after the opcode at `at`, whose argument has a length of its own or must be looked at."""
+    opcode = _OPCODES.get(data[at])
+    if opcode is None:
+        raise ValueError(f"no pickle opcode at byte {at}")
+    start = at + 1
+    if opcode.name in _FORBIDDEN_OPCODES:
+        raise RefusedPickle(f"{_FORBIDDEN_OPCODES[opcode.name]} ({opcode.name} at byte {at})")
+    if opcode.arg.n == pickletools.UP_TO_NEWLINE:
+        after = data.find(b"\n", start) + 1
+        if after and opcode.name in ("GLOBAL", "INST"):  # two lines: module and name
+            after = data.find(b"\n", after) + 1
+    elif opcode.arg.n in _LENGTH_BYTES:
+        body = start + _LENGTH_BYTES[opcode.arg.n]
+        # a negative length (signed in one opcode) becomes a large one, which no file holds
+        after = body + int.from_bytes(data[start:body], "little")
+    else:
+        after = start + opcode.arg.n
+    if not 0 < after < len(data):  # at least STOP follows
+        raise ValueError(f"it ends within {opcode.name} at byte {at}")
+    if opcode.name == "PUT":
+        _check_memo(int(data[start:after]), len(data))
+    return after
+
+
+def _check_memo(entry: int, size: int) -> None:
+    """Refuse an entry number that makes the memo, a table, larger than the file."""
+    if entry > size:
+        raise RefusedPickle(f"a memo of {entry} entries in a file of {size} bytes")
 
 
 def _numpy_stand_ins(new_array: Callable[..., Any], from_buffer: Callable[..., Any]) -> dict[tuple[str, str], Any]:
