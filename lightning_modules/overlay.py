@@ -5,14 +5,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.drawing import FINGER_COLOURS, Picture, caption, draw_skeleton, enlarge, shade_depth
 from ops.camera import project, transform_intrinsics
+from ops.drawing import Picture, caption, draw_skeleton, enlarge, part_colours, shade_depth
 from ops.hand_model import HandModel
-from ops.joints import FINGERS, PART_NAMES
 from ops.render.labels import face_parts, render_labels
 
 CROP_FACTOR = 4  # crops are drawn this much larger
-PALM_COLOUR = (200, 200, 200)
 MESH_SHARE = 0.6  # of a part's colour over the depth below it
 
 
@@ -64,17 +62,3 @@ def _mesh_over(picture: Picture, vertices: Tensor, crop_K: Tensor, model: HandMo
     colours = part_colours()[labels[0].numpy()]
     covered = (labels[0] > 0).numpy()[..., None]
     return np.where(covered, MESH_SHARE * colours + (1 - MESH_SHARE) * picture, picture).astype(np.uint8)
-
-
-def part_colours() -> np.ndarray:
-    """(256, 3) uint8 BGR by part label: a finger's parts get brighter towards the tip."""
-    colours = np.zeros((256, 3), np.uint8)
-    for label, name in enumerate(PART_NAMES, start=1):
-        finger = name.split("_")[0]
-        if finger not in FINGERS:
-            colours[label] = PALM_COLOUR
-            continue
-        along = [part for part in PART_NAMES if part.startswith(finger)]
-        shade = 0.55 + 0.45 * along.index(name) / (len(along) - 1)
-        colours[label] = np.array(FINGER_COLOURS[FINGERS.index(finger)]) * shade
-    return colours

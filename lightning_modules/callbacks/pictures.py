@@ -9,7 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from datamodules.batch import HandBatch
-from lightning_modules.drawing import (
+from lightning_modules.prediction import HandPrediction
+from ops.drawing import (
     PREDICTED_COLOUR,
     TRUE_COLOUR,
     Picture,
@@ -19,7 +20,6 @@ from lightning_modules.drawing import (
     shade_depth,
     tile,
 )
-from lightning_modules.prediction import HandPrediction
 
 COLUMNS, FACTOR = 4, 2
 

@@ -11,8 +11,8 @@ from lightning_modules.callbacks.checkpoints import check_facts
 from lightning_modules.callbacks.final_table import error_table
 from lightning_modules.callbacks.pictures import ValidationPictures, draw_samples
 from lightning_modules.callbacks.run_logs import RunCSVLogger
-from lightning_modules.drawing import MISSING_COLOUR, PREDICTED_COLOUR, TRUE_COLOUR, shade_depth, tile
 from lightning_modules.run_folder import folder_of_checkpoint, is_launched, newest_best, newest_resumable, settle_run_id
+from ops.drawing import MISSING_COLOUR, PREDICTED_COLOUR, TRUE_COLOUR, shade_depth, tile
 from tests.toys import ToyData, ToyMethod
 
 # -- the run's id
