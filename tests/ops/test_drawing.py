@@ -24,7 +24,7 @@ def test_only_valid_joints_and_bones_between_them_are_drawn():
     valid[[5, 6]] = True
     picture = np.zeros((40, 40, 3), np.uint8)
     draw_skeleton(picture, joints, valid=valid)
-    np.testing.assert_allclose(picture[15, 10], FINGER_COLOURS[1], atol=2)  # the bone
+    np.testing.assert_allclose(picture[15, 10], FINGER_COLOURS[1], rtol=0.15)  # anti-aliasing dims a thin line
     assert not picture[25:].any()  # the wrist and the other joints lie at (30, 30)
     valid[6] = False
     picture[:] = 0
