@@ -12,17 +12,16 @@ import numpy as np
 import torch
 
 from datamodules.batch import FLAGS, RIGHT, HandBatch
+from datamodules.cropping import resample_depth, within_cube
 from datamodules.hand_sampler import CUBE_SIDE
 from datamodules.transforms import as_right_hands
-from ops.camera import CAMERA_PRESETS, camera_preset, crop_affine, intrinsics, transform_intrinsics, unproject
+from ops.camera import CAMERA_PRESETS, camera_preset, cube_crop, intrinsics, unproject
 
 Packing = Literal["16-bit", "nyu", "ho3d", "npy"]
 # metres per stored step, unless the user says otherwise; HO-3D's is its published depth scale
 UNITS: dict[Packing, float] = {"16-bit": 0.001, "nyu": 0.001, "ho3d": 0.00012498664727900177, "npy": 0.001}
 LIKELY_UNITS = (1.0, 0.01, 0.001, 0.000125, 0.0001, 0.000001)
 NEAREST, FARTHEST = 0.1, 2.0  # metres: where the nearest surface of a usable frame lies
-# neighbours farther apart in depth than this belong to different surfaces and are never blended
-SURFACE_JUMP = 0.01
 SQUARE = 0.05  # crops are square in pixels and sized by fx alone: beyond this a hand would look stretched
 
 
@@ -170,11 +169,10 @@ def crop_frame(
         reach: metres; what lies farther from the centre is left out (a forearm, which rendered hands lack).
     """
     centre = torch.as_tensor(cube_centre, dtype=torch.float32)[None]
-    pixel = (centre @ K.T)[:, :2] / centre[:, 2:]
-    affine = crop_affine(pixel, K[None, 0, 0] * CUBE_SIDE / centre[:, 2], image_size)
-    crop_K = transform_intrinsics(K[None], affine)
-    depth = torch.from_numpy(resample_depth(frame.depth, affine[0].double().numpy(), image_size))
-    depth = torch.where((depth - centre[0, 2]).abs() <= CUBE_SIDE / 2, depth, torch.zeros_like(depth))
+    side_of_cube = torch.tensor([CUBE_SIDE])
+    affine, crop_K = cube_crop(centre, side_of_cube, K[None], image_size)
+    depth = resample_depth(frame.depth, affine[0].double().numpy(), image_size)
+    depth = torch.from_numpy(within_cube(depth, float(centre[0, 2]), CUBE_SIDE))
     if reach is not None:
         v, u = torch.meshgrid(torch.arange(image_size), torch.arange(image_size), indexing="ij")
         pixels = torch.stack([u, v], -1).reshape(1, -1, 2).float()
@@ -186,7 +184,7 @@ def crop_frame(
         depth=depth[None, None],
         K=crop_K,
         cube_centre=centre,
-        cube_side=torch.tensor([CUBE_SIDE]),
+        cube_side=side_of_cube,
         crop=affine,
         original_size=torch.tensor([frame.depth.shape]),
         side=torch.tensor([side]),
@@ -196,32 +194,3 @@ def crop_frame(
         **flags,
     )
     return as_right_hands(batch)
-
-
-def resample_depth(depth: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
-    """Sample a depth picture at the pixels of its crop: linear on a surface, nearest across edges and holes.
-
-    Args:
-        depth: (H, W) metres, 0 = missing.
-        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation.
-        size: side of the crop, pixels.
-
-    Returns:
-        (size, size) float32; 0 outside the picture.
-    """
-    height, width = depth.shape
-    u = (np.arange(size) - affine[0, 2]) / affine[0, 0]
-    v = (np.arange(size) - affine[1, 2]) / affine[1, 1]
-    left, top = np.floor(u).astype(int), np.floor(v).astype(int)
-    along, down = (u - left)[None], (v - top)[:, None]
-
-    def at(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
-        values = depth[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None]]
-        return np.where(inside, values, 0)
-
-    corners = np.stack([at(top + i, left + j) for i in (0, 1) for j in (0, 1)])
-    smooth = np.ptp(corners, axis=0) < SURFACE_JUMP
-    weights = np.stack([(1 - down) * (1 - along), (1 - down) * along, down * (1 - along), down * along])
-    nearest = np.take_along_axis(corners, weights.argmax(0)[None], 0)[0]
-    return np.where(smooth, (weights * corners).sum(0), nearest).astype(np.float32)

@@ -55,6 +55,10 @@ class HandFrames(ABC):
     def __len__(self) -> int:
         """Number of records."""
 
+    def size(self, epoch: int) -> int:
+        """Records that `epoch` draws from, the first so many: all, but for a set that grows while it is trained on."""
+        return len(self)
+
     @abstractmethod
     def labels(self, index: int) -> HandFrame:
         """All of record `index` but its pictures, without opening one."""

@@ -11,7 +11,7 @@ from datamodules.appearance import backgrounds, skin_table
 from datamodules.batch import RIGHT, HandBatch
 from datamodules.hand_sampler import CUBE_SIDE, HandParameters
 from datamodules.sensor_noise import add_sensor_noise
-from ops.camera import PinholeCamera, crop_affine, project, transform_intrinsics
+from ops.camera import PinholeCamera, cube_crop, project
 from ops.checks import check_choice
 from ops.hand_model import HandLayer, HandModel
 from ops.render import Surface, face_parts, render, render_labels, render_labels_rgb, vertex_light
@@ -66,12 +66,10 @@ class HandRenderer(torch.nn.Module):
         return batch
 
     def _geometry(self, parameters: HandParameters, vertices: Tensor, joints: Tensor) -> HandBatch:
-        """Labels and the crop's camera: a square whose side covers the cube at the centre's depth."""
+        """Labels and the crop's camera."""
         centre = parameters.cube_centre
         side = torch.full_like(centre[:, 0], CUBE_SIDE)
-        pixel = project(centre[:, None], parameters.camera)[:, 0]
-        crop = crop_affine(pixel, parameters.camera[:, 0, 0] * side / centre[:, 2], self.image_size)
-        K = transform_intrinsics(parameters.camera, crop)
+        crop, K = cube_crop(centre, side, parameters.camera, self.image_size)
         return HandBatch(
             K=K,
             crop=crop,

@@ -70,6 +70,7 @@ class ResumableLoader(DataLoader):
             two differ when a signal saves a checkpoint in the middle of a step.
         pack: what a worker does to a batch before it sends it; not called without workers.
         unpack: what this process does to it then.
+        at_end: called when a walk is over, or given up.
         num_workers: processes that make batches; 0 makes them in this one.
         settings: of torch.utils.data.DataLoader.
     """
@@ -81,6 +82,7 @@ class ResumableLoader(DataLoader):
         batches_done: Callable[[], int] | None = None,
         pack: Callable[[Any], Any] | None = None,
         unpack: Callable[[Any], Any] | None = None,
+        at_end: Callable[[], None] | None = None,
         num_workers: int = 0,
         **settings: object,
     ) -> None:
@@ -90,13 +92,18 @@ class ResumableLoader(DataLoader):
         )
         self.batches_done = batches_done
         self._unpack = unpack if unpack and num_workers else _as_it_is
+        self._at_end = at_end
         self._handed_out = 0
 
     def __iter__(self) -> Iterator:
         self._handed_out = self.sampler.start
-        for batch in super().__iter__():
-            self._handed_out += 1
-            yield self._unpack(batch)
+        try:
+            for batch in super().__iter__():
+                self._handed_out += 1
+                yield self._unpack(batch)
+        finally:  # a trainer that knows the number of batches never asks for one more
+            if self._at_end is not None:
+                self._at_end()
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and number of its batches that are done."""

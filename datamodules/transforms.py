@@ -1,11 +1,9 @@
-"""Changes of a batch that must touch picture, camera, joints and mesh together: mirror and crop."""
+"""The mirror: picture, camera, joints and mesh of a batch together."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from datamodules.batch import LEFT, RIGHT, HandBatch
-from ops.camera import crop_affine, transform_intrinsics
 from ops.checks import check_shape
 
 _PICTURES = ("rgb", "depth", "mask", "parts")
@@ -56,53 +54,6 @@ def as_pictured(batch: HandBatch) -> HandBatch:
 def looks_right(batch: HandBatch) -> Tensor:
     """(B,) bool: the picture shows what looks like a right hand."""
     return (batch["side"] == RIGHT) ^ batch["mirrored"]
-
-
-def crop(batch: HandBatch, centre: Tensor, side: Tensor, size: int) -> HandBatch:
-    """A square cut out of every picture and resized; camera, joints_2d and crop follow.
-
-    Depth, mask and parts take the nearest pixel (a blend of two depths is no depth), rgb is bilinear; what lies outside
-    the picture is 0.
-
-    Args:
-        batch: any batch of the contract.
-        centre: (B, 2) pixels of the batch's picture.
-        side: (B,) pixels of the batch's picture.
-        size: side of the new picture, pixels.
-    """
-    check_shape("centre", centre, (len(batch["K"]), 2))
-    check_shape("side", side, (len(batch["K"]),))
-    if not bool((side > 0).all()):
-        raise ValueError(f"side: expected positive pixels, got {side.min().item():g}")
-    affine = crop_affine(centre, side, size)
-    cropped = dict(batch)
-    for name in _PICTURES:
-        if name in batch:
-            cropped[name] = _resample(batch[name], centre, side, size, nearest=name != "rgb")
-    cropped["K"] = transform_intrinsics(batch["K"], affine)
-    if "joints_2d" in batch:
-        cropped["joints_2d"] = batch["joints_2d"] @ affine[..., :2].mT + affine[:, None, :, 2]
-    if "crop" in batch:
-        cropped["crop"] = affine @ _homogeneous(batch["crop"])
-    return HandBatch(**cropped)
-
-
-def _resample(picture: Tensor, centre: Tensor, side: Tensor, size: int, nearest: bool) -> Tensor:
-    channels = picture[:, None] if picture.ndim == 3 else picture
-    height, width = channels.shape[-2:]
-    steps = ((torch.arange(size, device=side.device) + 0.5) / size - 0.5) * side[:, None]  # (B, size) pixels
-    x, y = centre[:, :1] + steps, centre[:, 1:] + steps
-    # grid_sample's coordinates: -1 and 1 are the outer borders of the first and last pixel
-    grid = torch.stack(
-        [
-            ((2 * x + 1) / width - 1)[:, None, :].expand(-1, size, -1),
-            ((2 * y + 1) / height - 1)[:, :, None].expand(-1, -1, size),
-        ],
-        -1,
-    )
-    mode = "nearest" if nearest else "bilinear"
-    cut = functional.grid_sample(channels.float(), grid.float(), mode=mode, align_corners=False)
-    return (cut[:, 0] if picture.ndim == 3 else cut).to(picture.dtype)
 
 
 def _mirrored_camera(K: Tensor, width: int) -> Tensor:

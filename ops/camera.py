@@ -132,6 +132,22 @@ def crop_affine(centre: Tensor, side: Tensor, size: int) -> Tensor:
     return torch.stack(rows, 1)
 
 
+def cube_crop(centre: Tensor, side: Tensor, K: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The square crop whose side covers a cube's at the depth of the cube's centre: side_px = fx side / z.
+
+    Args:
+        centre: (B, 3) metres, camera frame, z > 0: goes to the middle of the crop.
+        side: (B,) of the cube, metres.
+        K: (B, 3, 3) pixels of the whole picture; the crop is square in pixels, sized by fx.
+        size: side of the crop, pixels of the crop.
+
+    Returns:
+        (B, 2, 3) affine maps from the picture's pixels to the crop's, and K (B, 3, 3) of the crop.
+    """
+    affine = crop_affine(project(centre[:, None], K)[:, 0], K[:, 0, 0] * side / centre[:, 2], size)
+    return affine, transform_intrinsics(K, affine)
+
+
 def transform_intrinsics(K: Tensor, affine: Tensor) -> Tensor:
     """K (B, 3, 3) of a picture after its pixels were moved by `affine` (B, 2, 3)."""
     bottom = torch.zeros_like(K)

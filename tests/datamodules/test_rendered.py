@@ -7,9 +7,12 @@ from datamodules.batch import check_batch
 from datamodules.domains import CLEAN, DOMAINS, SENSOR
 from datamodules.fingerprint import fingerprint, stored_fingerprints
 from datamodules.hand_sampler import CUBE_SIDE, MAX_SHAPE, HandSampler
-from datamodules.rendered import RenderedHands, RenderedHandsData, main
+from datamodules.mixing import Mixture
+from datamodules.rendered import RenderedHandsData, main
 from datamodules.rendering import HandRenderer, closed_faces
 from datamodules.sampler import BatchKey
+from datamodules.shares import InTurn
+from datamodules.sources import RenderedRecords
 from ops.camera import project
 from ops.drawing import part_colours
 from ops.hand_model import open_hand
@@ -33,8 +36,12 @@ def renderer(model):
 
 @pytest.fixture(scope="module", params=DOMAINS)
 def batch(request, samplers, renderer):
-    dataset = RenderedHands([samplers[request.param]], renderer, 0, "train", [1.0])
-    return dataset[BatchKey(0, np.arange(48))]
+    return training_batch(samplers[request.param], renderer, 48)
+
+
+def training_batch(sampler, renderer, count, seed=0):
+    records = RenderedRecords(sampler.domain.name, sampler, seed, "train")
+    return Mixture([records], InTurn([count]), renderer)[BatchKey(0, np.arange(count))]
 
 
 def same(a, b):
@@ -82,7 +89,7 @@ def test_depth_mask_and_parts_agree(batch):
 
 def test_parts_are_where_their_joints_are(samplers, renderer):
     # seen from the front the tips' own parts lie around the projected tips: middle tip is label 9 + 3 = 12
-    batch = RenderedHands([samplers["clean"]], renderer, 5, "train", [1.0])[BatchKey(0, np.arange(200))]
+    batch = training_batch(samplers["clean"], renderer, 200, seed=5)
     for joint, label in ((4, 4), (8, 8), (12, 12), (16, 16), (20, 20)):
         u, v = batch["joints_2d"][:, joint].round().long().clamp(1, 62).unbind(-1)
         near = torch.stack(
@@ -257,8 +264,7 @@ def test_evaluation_shows_each_domain_in_full_and_without_repeats():
 
 
 def test_rgb_shows_a_lit_hand_before_clutter(model):
-    dataset = RenderedHands([HandSampler(CLEAN, model)], HandRenderer(model, 64, ("rgb",)), 0, "train", [1.0])
-    batch = dataset[BatchKey(0, np.arange(64))]
+    batch = training_batch(HandSampler(CLEAN, model), HandRenderer(model, 64, ("rgb",)), 64)
     check_batch(batch)
     assert batch["has_rgb"].all() and not batch["has_depth"].any() and "depth" not in batch
     assert batch["rgb"].min() >= 0 and batch["rgb"].max() <= 1
@@ -299,7 +305,7 @@ def test_a_closed_hand_looks_the_same_without_the_faces_seen_from_behind(sampler
         ({"val_size": 100_000}, "val_size: clean/val has 2000 frames"),
         ({"left_share": 1.5}, "left_share: expected a share"),
         ({"batch_size": 0}, "batch_size: expected at least 1"),
-        ({"image_size": 0}, "image_size: expected a positive"),
+        ({"image_size": 0}, "image_size: expected at least 1"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(settings, message):

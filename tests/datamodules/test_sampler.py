@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import Dataset
 
-from datamodules.rendered import RenderedHands, RenderedHandsData
+from datamodules.rendered import RenderedHandsData
 from datamodules.sampler import BatchKey, EpochSampler, ResumableLoader
 
 
@@ -27,16 +27,6 @@ def test_ranks_share_one_global_order(ranks, size):
         assert max(map(len, together)) - min(map(len, together)) <= 1
     seen = sum(len(indices) for rank in batches for indices in rank)
     assert size - seen < ranks  # training drops less than one sample per rank
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-@pytest.mark.parametrize("shares", [{"clean": 0.5, "sensor": 0.5}, {"clean": 0.75, "sensor": 0.25}])
-def test_every_rank_sees_the_mixture(ranks, shares):
-    data = RenderedHands([None, None], None, 0, "train", list(shares.values()))
-    for rank in range(ranks):
-        for key in EpochSampler(32 * ranks * 3, 32, rank, ranks):
-            source, _ = data._sources(key.indices)
-            assert len(source) == 32 and abs(np.mean(source == 1) - shares["sensor"]) <= 1 / 16
 
 
 def test_evaluation_drops_nothing():

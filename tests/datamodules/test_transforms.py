@@ -5,10 +5,12 @@ import torch
 from datamodules.batch import check_batch
 from datamodules.domains import CLEAN
 from datamodules.hand_sampler import HandSampler
-from datamodules.rendered import RenderedHands
+from datamodules.mixing import Mixture
 from datamodules.rendering import HandRenderer, closed_faces
 from datamodules.sampler import BatchKey
-from datamodules.transforms import as_pictured, as_right_hands, crop, looks_right, mirror
+from datamodules.shares import InTurn
+from datamodules.sources import RenderedRecords
+from datamodules.transforms import as_pictured, as_right_hands, looks_right, mirror
 from ops.camera import project
 from ops.hand_model import HandLayer, mirror_pose, open_hand
 from ops.render import face_parts, render_labels
@@ -19,9 +21,8 @@ from ops.rotation import axis_angle_to_matrix, matrix_to_axis_angle
 def batch():
     model = open_hand()
     renderer = HandRenderer(model, 64, ("depth", "parts", "rgb"))
-    return RenderedHands([HandSampler(CLEAN, model, left_share=0.5)], renderer, 3, "train", [1.0])[
-        BatchKey(0, np.arange(12))
-    ]
+    records = RenderedRecords("clean", HandSampler(CLEAN, model, left_share=0.5), 3, "train")
+    return Mixture([records], InTurn([12]), renderer)[BatchKey(0, np.arange(12))]
 
 
 def test_mirroring_twice_gives_the_batch_back(batch):
@@ -88,30 +89,6 @@ def test_right_hands_pass_and_left_hands_turn(batch):
     assert torch.equal(again["parts"], batch["parts"])
 
 
-def test_crop_moves_pictures_camera_and_joints_together(batch):
-    centre = batch["joints_2d"][:, 9].clone()
-    side = torch.full((12,), 32.0)
-    cut = crop(batch, centre, side, 128)
-    check_batch(cut)
-    torch.testing.assert_close(project(cut["joints_3d"], cut["K"]), cut["joints_2d"], atol=0.01, rtol=0)
-    torch.testing.assert_close(cut["joints_2d"][:, 9], torch.full((12, 2), 63.5), atol=1e-3, rtol=0)
-    faces = torch.from_numpy(closed_faces(open_hand().faces))
-    labels = face_parts(torch.from_numpy(open_hand().part_labels), faces)
-    depth, _ = render_labels(cut["vertices"], faces, cut["K"], 128, labels)
-    both = (depth > 0) & (cut["depth"] > 0)
-    assert (depth[both] - cut["depth"][both]).abs().median() < 0.002  # pixels of 4.7 mm on slopes
-    assert ((depth > 0) != (cut["depth"] > 0)).float().mean() < 0.05  # pixels of a picture a quarter as fine
-
-
-def test_crop_of_the_whole_picture_is_the_picture(batch):
-    whole = crop(batch, torch.full((12, 2), 31.5), torch.full((12,), 64.0), 64)
-    assert torch.equal(whole["parts"], batch["parts"]) and torch.equal(whole["depth"], batch["depth"])
-    torch.testing.assert_close(whole["rgb"], batch["rgb"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(whole["K"], batch["K"])
-
-
 def test_wrong_arguments_are_refused(batch):
     with pytest.raises(ValueError, match="rows: expected shape"):
         mirror(batch, torch.zeros(3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="side: expected positive"):
-        crop(batch, torch.zeros(12, 2), torch.zeros(12), 64)
