@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_modules.callbacks.checkpoints import LastStep, ModelFacts, check_facts, run_checkpoint
 from lightning_modules.callbacks.final_table import FinalTable
 from lightning_modules.callbacks.pictures import ValidationPictures
+from lightning_modules.callbacks.predictions import TestPredictions
 from lightning_modules.callbacks.progress import run_progress
 from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
 from lightning_modules.preflight import experiment_name
@@ -171,6 +172,8 @@ class HandCLI(LightningCLI):
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(run_progress())
         recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
+        if config.predictions and self.subcommand != "validate" and not config.trainer.fast_dev_run:
+            callbacks.append(TestPredictions(self.folder / "predictions"))
         if recorded and config.trainer.enable_checkpointing is not False:
             callbacks += [
                 run_checkpoint(self.folder, config.monitor),

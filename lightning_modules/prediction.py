@@ -1,8 +1,10 @@
 """The one prediction that every method returns; predict, evaluate and export know only this."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
+import torch
 from torch import Tensor
 
 from ops.checks import check_shape
@@ -39,3 +41,16 @@ class HandPrediction:
             if getattr(self, name) is not None:
                 check_shape(name, getattr(self, name), shape)
         self.frame = Frame(self.frame)
+
+
+def join_predictions(parts: Sequence[HandPrediction]) -> HandPrediction:
+    """Predictions of several batches as one; all must be in one frame, convention and hand model."""
+    first = parts[0]
+    joined = {}
+    for field in fields(HandPrediction):
+        values = [getattr(part, field.name) for part in parts]
+        if isinstance(values[0], Tensor):
+            joined[field.name] = torch.cat(values)
+        elif any(value != values[0] for value in values):
+            raise ValueError(f"predictions: expected one {field.name} throughout, got {sorted(set(map(str, values)))}")
+    return replace(first, **joined)

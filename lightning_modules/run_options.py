@@ -18,6 +18,7 @@ RUN_OPTIONS = {
     "runs": Option(str, "runs", "Folder of all runs: RUNS/EXPERIMENT/RUN_ID/; RUN_ID comes from the environment."),
     "monitor": Option(str, "val/joints_root_mm", "Metric whose smallest value makes the best checkpoint."),
     "picture_samples": Option(int, 8, "Validation samples drawn into pictures/ after each validation; 0: none."),
+    "predictions": Option(bool, True, "Write what a test predicts to predictions/<source>.npz, for `evaluate`."),
     "test_after_fit": Option(bool, True, "Test the best checkpoint after fit and print the final table."),
 }
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from lightning_modules.prediction_files import read_predictions
 from lightning_modules.preflight import preflight
 from tests.command_line import TOY
 
@@ -131,9 +132,23 @@ def test_a_run_leaves_config_metrics_checkpoints_and_pictures_in_its_folder(trai
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "pictures/step_0000004.png",
+        "predictions/toy.npz",
     }
     table = capsys.readouterr().out
     assert "Test errors, mm" in table and "mean pose" in table and "Procrustes" in table
+
+
+def test_a_test_leaves_its_predictions_under_their_keys(train):
+    cli = train("fit", run_id="first")
+    prediction, keys = read_predictions(cli.folder / "predictions" / "toy.npz")
+    assert keys == [f"toy/{i}" for i in range(8)]
+    expected = cli.model.joints.detach() + torch.tensor([0, 0, 0.5])
+    torch.testing.assert_close(prediction.joints_3d, expected.expand(8, 21, 3))
+    assert prediction.vertices is None
+    (cli.folder / "test" / "predictions").mkdir(parents=True)
+    (cli.folder / "test" / "predictions" / "toy.rank0007.npz").write_text("cut off")
+    train("test", "--data.length=4")
+    assert read_predictions(cli.folder / "test" / "predictions" / "toy.npz")[1] == [f"toy/{i}" for i in range(4)]
 
 
 def test_a_requeued_run_goes_on_in_the_same_folder(train):

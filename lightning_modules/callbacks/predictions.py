@@ -1,0 +1,88 @@
+"""The predictions of a test as files, one per source: what `lightning_modules.evaluate` judges."""
+
+from collections import defaultdict
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from datamodules.batch import HandBatch
+from lightning_modules.prediction import HandPrediction, join_predictions
+from lightning_modules.prediction_files import read_predictions, write_predictions
+
+
+class TestPredictions(Callback):
+    """Writes `<folder>/<source>.npz` with every prediction of a test, under the keys of its samples.
+
+    Ranks write their shares, and the first one joins them. Vertices and part pictures are left out: they are a hundred
+    times the joints, and can be predicted again.
+
+    Args:
+        folder: where the files go; files of an earlier test of the same run are replaced.
+    """
+
+    __test__ = False  # for pytest: not a test
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._seen: dict[str, list[tuple[list[str], HandPrediction]]] = defaultdict(list)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier test, and what one that was cut off left behind."""
+        self._seen.clear()
+        if trainer.is_global_zero:
+            for path in self.folder.glob("*.rank*.npz"):
+                path.unlink()
+        trainer.strategy.barrier("no predictions of an earlier test are left")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: HandBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Predict the batch, source by source."""
+        prediction = replace(pl_module.predict_step(batch, batch_idx), vertices=None, parts=None)
+        for source in dict.fromkeys(batch["domain"]):
+            rows = [i for i, name in enumerate(batch["domain"]) if name == source]
+            self._seen[source].append(([batch["key"][i] for i in rows], _rows(prediction, rows)))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for source, seen in self._seen.items():
+            keys, predictions = zip(*seen, strict=True)
+            path = self._share(source, trainer.global_rank)
+            write_predictions(path, join_predictions(predictions), [key for batch in keys for key in batch])
+        trainer.strategy.barrier("predictions of all ranks are written")
+        if trainer.is_global_zero:
+            for source in sorted({path.name.split(".rank")[0] for path in self.folder.glob("*.rank*.npz")}):
+                self._join(source)
+
+    def _share(self, source: str, rank: int) -> Path:
+        return self.folder / f"{source}.rank{rank:04d}.npz"
+
+    def _join(self, source: str) -> None:
+        shares = sorted(self.folder.glob(f"{source}.rank*.npz"))
+        predictions, keys = zip(*(read_predictions(path) for path in shares), strict=True)
+        write_predictions(
+            self.folder / f"{source}.npz", join_predictions(predictions), [k for part in keys for k in part]
+        )
+        for path in shares:
+            path.unlink()
+        print(f"wrote {self.folder / f'{source}.npz'}")
+
+
+def _rows(prediction: HandPrediction, rows: list[int]) -> HandPrediction:
+    """Some of the hands, on the CPU."""
+    chosen = {}
+    for field in fields(HandPrediction):
+        value = getattr(prediction, field.name)
+        if isinstance(value, Tensor):
+            chosen[field.name] = value[torch.tensor(rows, device=value.device)].cpu()
+    return replace(prediction, **chosen)
