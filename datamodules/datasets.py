@@ -1,12 +1,12 @@
 """The datasets by name: which class reads each, which splits it has, and what its constructor takes.
 
 Readers are imported when they are asked for. The number of frames that a split should have is the reader's own
-(`HandFrames.expected`); counts that a second source states stand here.
+(`HandFrames.expected`).
 """
 
 import importlib
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
 from datamodules.frames import HandDataset, Split
@@ -22,8 +22,6 @@ class DatasetEntry:
     module: str
     reader: str  # name of the class in `module`
     splits: tuple[Split, ...] = ALL_SPLITS
-    # split -> count -> who states it, where it differs from HandFrames.expected
-    other_counts: dict[Split, dict[int, str]] = field(default_factory=dict)
 
 
 DATASETS: dict[str, DatasetEntry] = {
@@ -33,13 +31,7 @@ DATASETS: dict[str, DatasetEntry] = {
     "synhand5m": DatasetEntry("datamodules.synhand5m", "SynHand5M"),
     "rhd": DatasetEntry("datamodules.rhd", "RHD"),
     "stb": DatasetEntry("datamodules.stb", "STB"),
-    # annotated frames, and frames in all as Baek, Kim and Kim (CVPR 2019) count them
-    "dexter_object": DatasetEntry(
-        "datamodules.dexter_object",
-        "DexterObject",
-        splits=("test",),
-        other_counts={"test": {3145: "Baek et al. 2019, frames in all"}},
-    ),
+    "dexter_object": DatasetEntry("datamodules.dexter_object", "DexterObject", splits=("test",)),
     "freihand": DatasetEntry("datamodules.freihand", "FreiHAND"),
     "ho3d": DatasetEntry("datamodules.ho3d", "HO3D"),
     "ge": DatasetEntry("datamodules.ge", "Ge", splits=("test",)),

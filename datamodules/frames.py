@@ -50,6 +50,7 @@ class HandFrames(ABC):
     convention: str  # joint convention of joints_3d (ops.hand_model.conventions)
     provides: frozenset[Flag]  # what every frame has
     expected: int | None  # frames that the published split has; None: not known
+    note: str = ""  # what the check command says beside the count: which of several published counts it is
 
     @abstractmethod
     def __len__(self) -> int:

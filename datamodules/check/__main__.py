@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
     problem = _picture_problem(arguments.picture, folder)
     if problem:
         parser.error(f"--picture: {problem}")
-    options = {option: arguments[option] for option in dataset_options(name) if arguments[option] is not None}
+    options = {option: arguments[option] for option in dataset_options(name)}
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         dataset = dataset_class(name)(folder, **options)
@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError) as error:
         parser.error(str(error))
     splits = arguments.split or DATASETS[name].splits
-    reports, drawable = _check(dataset, name, splits, arguments, console)
+    reports, drawable = _check(dataset, splits, arguments, console)
     _print(name, folder, reports, console)
     if arguments.picture:
         _draw(drawable, arguments, console)
@@ -90,7 +90,7 @@ def _picture_problem(picture: Path | None, folder: Path) -> str | None:
 
 
 def _check(
-    dataset: HandDataset, name: str, splits: Sequence[str], arguments: argparse.Namespace, console: Console
+    dataset: HandDataset, splits: Sequence[str], arguments: argparse.Namespace, console: Console
 ) -> tuple[list[SplitReport], list[tuple[HandFrames, int]]]:
     """Reports of the splits, and the records that can be drawn."""
     reports, drawable = [], []
@@ -105,7 +105,7 @@ def _check(
                 continue
             missing = list(_missing_files(frames, progress))
             seen = list(_observe(frames, arguments, progress))
-            reports.append(judge(frames, missing, seen, DATASETS[name].other_counts.get(split)))
+            reports.append(judge(frames, missing, seen))
             drawable += [(frames, observation.index) for observation in seen if not observation.error]
     return reports, drawable
 

@@ -46,22 +46,19 @@ class SplitReport:
         return [name for name, verdict in self.verdicts.items() if verdict.right is False]
 
 
-def judge(
-    frames: HandFrames, missing: Sequence[Path], seen: Sequence[Observation], other_counts: dict[int, str] | None = None
-) -> SplitReport:
+def judge(frames: HandFrames, missing: Sequence[Path], seen: Sequence[Observation]) -> SplitReport:
     """Judge a split.
 
     Args:
         frames: the split.
         missing: files of any of its records that do not exist.
         seen: the records that were opened.
-        other_counts: numbers of frames that are right as well -> who states them.
     """
     good = [observation for observation in seen if not observation.error]
     bad = [(str(path), "no such file") for path in missing]
     bad += [(o.key or f"record {o.index}", o.error) for o in seen if o.error and not _is_missing(o, missing)]
     verdicts = {
-        "frames": _count(len(frames), frames.expected, other_counts or {}),
+        "frames": _count(frames),
         "files missing": Verdict(str(len(missing)), not missing),
         "frames opened": Verdict(f"{len(seen)} of {len(frames)}", None if seen else False),
         "bad frames": Verdict(str(len(seen) - len(good)), len(good) == len(seen)),
@@ -77,13 +74,11 @@ def _is_missing(observation: Observation, missing: Sequence[Path]) -> bool:
     return any(str(path) in observation.error for path in missing)
 
 
-def _count(found: int, expected: int | None, other_counts: dict[int, str]) -> Verdict:
-    if found in other_counts:
-        return Verdict(f"{found} ({other_counts[found]})", True)
-    if expected is None:
-        return Verdict(f"{found} (published count not known)", None if found else False)
-    others = "".join(f" or {count} ({source})" for count, source in other_counts.items())
-    return Verdict(f"{found} of {expected}{others}", found == expected)
+def _count(frames: HandFrames) -> Verdict:
+    found, note = len(frames), f" ({frames.note})" if frames.note else ""
+    if frames.expected is None:
+        return Verdict(f"{found}, published count not known{note}", None if found else False)
+    return Verdict(f"{found} of {frames.expected}{note}", found == frames.expected)
 
 
 def _picture_sizes(seen: Sequence[Observation]) -> Verdict:

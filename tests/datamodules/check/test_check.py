@@ -13,9 +13,7 @@ from tests.datamodules.check.toy_dataset import write_toy
 @pytest.fixture
 def check(monkeypatch, capsys):
     """The command on the toy; gives exit code and output."""
-    entry = DatasetEntry(
-        "tests.datamodules.check.toy_dataset", "Toy", splits=("test",), other_counts={"test": {5: "a second source"}}
-    )
+    entry = DatasetEntry("tests.datamodules.check.toy_dataset", "Toy", splits=("test",))
     monkeypatch.setitem(DATASETS, "toy", entry)
 
     def run(folder: Path, *words: str) -> tuple[int, str]:
@@ -76,11 +74,11 @@ def test_what_is_wrong_is_named_and_ends_in_1(folder, check, words, wrong):
     assert all("✗" in row(output, name) for name in wrong)
 
 
-def test_two_published_counts_are_accepted_and_said(tmp_path, check):
-    code, output = check(write_toy(tmp_path, count=5))
-    assert code == 0 and "5 (a second source)" in row(output, "frames")
-    code, output = check(write_toy(tmp_path, count=4))
-    assert code == 1 and "4 of 6 or 5 (a second source)" in row(output, "frames")
+def test_the_count_says_what_its_reader_notes(folder, check):
+    code, output = check(folder, "--note=as a second source counts")
+    assert code == 0 and "6 of 6 (as a second source counts)" in row(output, "frames")
+    code, output = check(folder, "--count=null")
+    assert code == 0 and "6, published count not known" in row(output, "frames")
 
 
 def test_missing_and_bad_files_are_named_each_once(folder, check):

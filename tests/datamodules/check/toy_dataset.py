@@ -35,18 +35,19 @@ class Toy(HandDataset):
         order: "right" or "reversed".
         flip: axes whose sign is wrong.
         count: frames that the split should have.
+        note: to the count.
     """
 
     name = "toy"
 
     def __init__(
-        self, folder: Path, side: int = 1, order: str = "right", flip: str = "", count: int | None = 6
+        self, folder: Path, side: int = 1, order: str = "right", flip: str = "", count: int | None = 6, note: str = ""
     ) -> None:
         if not (folder / "joints.npy").is_file():
             raise FileNotFoundError(f"{folder}: expected joints.npy of the toy; unpack it there")
         if side not in (0, 1):
             raise ValueError(f"side: expected 0 or 1, got {side}")
-        self.arguments = (folder, side, order, flip, count)
+        self.arguments = (folder, side, order, flip, count, note)
 
     def frames(self, split: str) -> "ToyFrames":
         if split == "val":
@@ -60,7 +61,10 @@ class ToyFrames(HandFrames):
     dataset, convention = "toy", "open"
     provides = frozenset({"depth", "3d", "2d"})
 
-    def __init__(self, split: str, folder: Path, side: int, order: str, flip: str, count: int | None) -> None:
+    def __init__(
+        self, split: str, folder: Path, side: int, order: str, flip: str, count: int | None, note: str
+    ) -> None:
+        self.note = note
         self.split, self.folder, self.side, self.expected = split, folder, side, count
         self.joints = np.load(folder / "joints.npy")
         self.joints_2d = (self.joints / self.joints[..., 2:]) @ K.T.astype(np.float32)
