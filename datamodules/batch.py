@@ -78,6 +78,19 @@ _DTYPES = {"parts": torch.uint8, "side": torch.int64, "original_size": torch.int
 )  # all others are float32
 
 
+def rows_of(batch: HandBatch, rows: Sequence[int]) -> HandBatch:
+    """Some samples of a batch, in the order of `rows`."""
+    places = list(rows)
+    return HandBatch(
+        **{
+            field: value[torch.tensor(places, device=value.device)]
+            if isinstance(value, Tensor)
+            else [value[place] for place in places]
+            for field, value in batch.items()
+        }
+    )
+
+
 def check_batch(batch: HandBatch, needs: Sequence[str] = ()) -> None:
     """Raise unless every tensor of `batch` has its contract's shape and dtype and the fields in `needs` are there."""
     missing = [field for field in needs if field not in batch]

@@ -33,6 +33,7 @@ from lightning_modules.schedules import warmup_cosine
 from ops.camera import project
 from ops.checks import check_choice, check_finite, check_not_negative, check_positive, check_shape
 from ops.hand_model import open_hand
+from ops.hand_model.conventions import convention_points, joints_in_conventions, own_points
 from ops.hand_model.pose_shape_layer import (
     POSE_SIZE,
     SCALE_SIZE,
@@ -58,6 +59,7 @@ class HandEstimate(NamedTuple):
     articulation: Tensor  # (B, 20) radians, Theta without its first six
     bone_scales: Tensor  # (B, 6) alpha
     shape: Tensor  # (B, 7) beta
+    rotations: Tensor  # (B, 16, 3, 3) of the bones, hand -> camera
 
 
 class DeepHPS(LightningModule):
@@ -78,7 +80,7 @@ class DeepHPS(LightningModule):
         lr: largest learning rate of AdamW.
         weight_decay: of AdamW.
         warmup_steps: steps of linear warm-up; a half cosine to zero follows over the rest of the run.
-        convention: joint convention of the labels and predictions.
+        convention: joint convention of predictions on pictures without labels; labels may be in any that is on file.
         report_domains: domains whose errors are logged one by one as well, as `val/<domain>/...`.
     """
 
@@ -137,6 +139,11 @@ class DeepHPS(LightningModule):
         self.to(memory_format=torch.channels_last)  # 1.5 times faster on a CPU
 
     @property
+    def source_needs(self) -> dict[str, list[str]]:
+        """What `every` source of an experiment must give, and what at least one (`some`); flags of the contract."""
+        return {"every": ["depth", "3d"], "some": ["mesh"] if self.hparams.vertex_weight > 0 else []}
+
+    @property
     def hand_model_id(self) -> str:
         """Id of the hand model whose vertices this network predicts."""
         return self.hpsl.model.id
@@ -184,7 +191,13 @@ class DeepHPS(LightningModule):
         translation = centre - rotation @ self.reference_centre  # Theta counts from the wrist
         pose = torch.cat([translation, torch.zeros_like(translation), articulation], 1)  # Theta, rotation beside it
         hands = self.hpsl(pose, bone_scales, shape, rotation)
-        return HandEstimate(hands.vertices, hands.joints, translation, rotation, articulation, bone_scales, shape)
+        numbers = translation, rotation, articulation, bone_scales, shape
+        return HandEstimate(hands.vertices, hands.joints, *numbers, hands.rotations)
+
+    def joints_as_labelled(self, estimate: HandEstimate, batch: HandBatch) -> Tensor:
+        """Joints (B, 21, 3) of an estimate, each hand's in the convention of its labels."""
+        given = self.hparams.convention
+        return joints_in_conventions(estimate.joints, estimate.rotations, batch["convention"], given)
 
     # -- losses, in the order of the paper: L = L_J + 1[mesh] L_V, then what keeps the hand a hand
 
@@ -193,7 +206,8 @@ class DeepHPS(LightningModule):
         self._check_labels(batch)
         hyper = self.hparams
         joint_valid = batch["joint_valid"] & batch["has_3d"][:, None]
-        terms = {"joints": point_loss(estimate.joints, batch["joints_3d"], joint_valid, hyper.loss, DECIMETRE)}
+        joints = self.joints_as_labelled(estimate, batch)
+        terms = {"joints": point_loss(joints, batch["joints_3d"], joint_valid, hyper.loss, DECIMETRE)}
         terms["vertices"] = terms["joints"].new_zeros(())
         if "vertices" in batch:
             mesh_valid = batch["has_mesh"][:, None].expand(-1, estimate.vertices.shape[1])
@@ -210,12 +224,6 @@ class DeepHPS(LightningModule):
 
     def _check_labels(self, batch: HandBatch) -> None:
         check_batch(batch, LABELS)
-        foreign = set(batch["convention"]) - {self.hparams.convention}
-        if foreign:
-            raise ValueError(
-                f"batch['convention']: expected '{self.hparams.convention}' throughout, got {sorted(foreign)}; "
-                "set --model.convention or have the reader convert its labels"
-            )
         foreign = set(batch["hand_model"]) - {self.hand_model_id, ""}
         if foreign:
             raise ValueError(
@@ -256,7 +264,7 @@ class DeepHPS(LightningModule):
         self._measure(estimate, batch, "test")
         valid = batch["joint_valid"] & batch["has_3d"][:, None]
         for metric in self.success.values():
-            metric.update(estimate.joints, batch["joints_3d"], valid)
+            metric.update(self.joints_as_labelled(estimate, batch), batch["joints_3d"], valid)
 
     def on_test_epoch_end(self) -> None:
         """Log the success rates, one number a threshold."""
@@ -270,7 +278,7 @@ class DeepHPS(LightningModule):
 
         Domains without a sample in this batch are fed and logged, too: all ranks must reduce the same metrics.
         """
-        joints = batch["joints_3d"]
+        joints, predicted = batch["joints_3d"], self.joints_as_labelled(estimate, batch)
         joint_valid = batch["joint_valid"] & batch["has_3d"][:, None]
         mesh_valid = batch["has_mesh"][:, None].expand(-1, estimate.vertices.shape[1])
         vertices = batch["vertices"] if "vertices" in batch else torch.zeros_like(estimate.vertices)
@@ -278,9 +286,9 @@ class DeepHPS(LightningModule):
             rows = joints.new_tensor([domain in ("", name) for name in batch["domain"]], dtype=torch.bool)
             name = f"{stage}/{domain}/" if domain else f"{stage}/"
             metrics = self.metrics[name]
-            roots = estimate.joints[rows, 0], joints[rows, 0], joint_valid[rows, 0]
+            roots = predicted[rows, 0], joints[rows, 0], joint_valid[rows, 0]
             for alignment in ALIGNMENTS:
-                metrics[f"joints_{alignment}"].update(estimate.joints[rows], joints[rows], joint_valid[rows])
+                metrics[f"joints_{alignment}"].update(predicted[rows], joints[rows], joint_valid[rows])
                 metrics[f"mean_pose_{alignment}"].update(joints[rows], joint_valid[rows], batch["cube_centre"][rows])
                 metrics[f"vertices_{alignment}"].update(
                     estimate.vertices[rows], vertices[rows], mesh_valid[rows], roots
@@ -289,19 +297,28 @@ class DeepHPS(LightningModule):
             self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
 
     def predict_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> HandPrediction:
-        """Hands as pictured: what was mirrored to look like a right hand is mirrored back."""
+        """Hands as pictured: what was mirrored to look like a right hand is mirrored back.
+
+        Joints are in the convention of the batch's labels where it has one, with the dataset's own points beside them.
+        """
         check_batch(batch, NEEDS)
         check_finite("batch['depth']", batch["depth"])  # training does not pay for this
         estimate = self(batch["depth"], batch["cube_centre"], batch["cube_side"])
+        conventions = set(batch.get("convention", ()))
+        convention = conventions.pop() if len(conventions) == 1 else self.hparams.convention
+        given = estimate.joints, estimate.rotations
         with torch.autocast(batch["depth"].device.type, enabled=False):
-            pixels = project(estimate.joints, batch["K"])
+            joints = joints_in_conventions(*given, convention, self.hparams.convention)
+            pixels = project(joints, batch["K"])
+            own = own_points(convention)
+            points = convention_points(*given, own, self.hparams.convention) if own else None
         mirrored = batch["mirrored"][:, None]
         width = batch["depth"].shape[-1]
         u = torch.where(mirrored, width - 1 - pixels[..., 0], pixels[..., 0])
-        flip = torch.where(mirrored, -1.0, 1.0)[..., None] * estimate.joints.new_tensor([1.0, 0, 0])
-        flip = flip + estimate.joints.new_tensor([0.0, 1, 1])  # (B, 1, 3)
+        flip = torch.where(mirrored, -1.0, 1.0)[..., None] * joints.new_tensor([1.0, 0, 0])
+        flip = flip + joints.new_tensor([0.0, 1, 1])  # (B, 1, 3)
         return HandPrediction(
-            joints_3d=estimate.joints * flip,
+            joints_3d=joints * flip,
             joints_2d=torch.stack([u, pixels[..., 1]], -1),
             vertices=estimate.vertices * flip,
             parts=None,
@@ -309,7 +326,9 @@ class DeepHPS(LightningModule):
             confidence=None,
             frame=Frame.ABSOLUTE,
             hand_model=self.hand_model_id,
-            convention=self.hparams.convention,
+            convention=convention,
+            points=None if points is None else points * flip,
+            point_set=own,
         )
 
     # -- optimiser

@@ -31,13 +31,15 @@ class HandPrediction:
     frame: Frame
     hand_model: str  # id of the hand model of `vertices`
     convention: str  # joint convention of `joints_3d`
+    points: Tensor | None = None  # (B, P, 3) in `frame`: a dataset's own points, for its protocol
+    point_set: str = ""  # name of `points` (ops.hand_model.conventions.point_set)
 
     def __post_init__(self) -> None:
         check_shape("joints_3d", self.joints_3d, ("B", 21, 3))
         size = len(self.joints_3d)
         check_shape("side", self.side, (size,))
         shapes = {"joints_2d": (size, 21, 2), "vertices": (size, "V", 3), "parts": (size, "H", "W")}
-        for name, shape in (shapes | {"confidence": (size,)}).items():
+        for name, shape in (shapes | {"confidence": (size,), "points": (size, "P", 3)}).items():
             if getattr(self, name) is not None:
                 check_shape(name, getattr(self, name), shape)
         self.frame = Frame(self.frame)

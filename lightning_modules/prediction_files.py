@@ -13,8 +13,9 @@ from lightning_modules.prediction import HandPrediction
 from ops.checks import check_shape
 from ops.joints import CANONICAL_JOINTS
 
-_TENSORS = ("joints_3d", "joints_2d", "vertices", "parts", "side", "confidence")
+_TENSORS = ("joints_3d", "joints_2d", "vertices", "parts", "side", "confidence", "points")
 _FACTS = ("frame", "hand_model", "convention")
+_LATER_FACTS = ("point_set",)  # files without them are older
 
 
 def write_predictions(path: str | Path, prediction: HandPrediction, keys: Sequence[str]) -> None:
@@ -23,7 +24,7 @@ def write_predictions(path: str | Path, prediction: HandPrediction, keys: Sequen
         raise ValueError(f"keys: expected {len(prediction.joints_3d)} different ones, got {len(set(keys))}")
     tensors = {name: getattr(prediction, name) for name in _TENSORS}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
-    facts = {name: np.array(str(getattr(prediction, name))) for name in _FACTS}
+    facts = {name: np.array(str(getattr(prediction, name))) for name in _FACTS + _LATER_FACTS}
     with open(path, "wb") as file:
         np.savez_compressed(file, keys=np.array(keys), **arrays, **facts)
 
@@ -39,7 +40,7 @@ def read_predictions(path: str | Path) -> tuple[HandPrediction, list[str]]:
     if missing:
         raise ValueError(f"{path}: not a prediction file, it lacks {', '.join(missing)}")
     tensors = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in _TENSORS}
-    facts = {name: str(arrays[name]) for name in _FACTS}
+    facts = {name: str(arrays[name]) for name in _FACTS + _LATER_FACTS if name in arrays}
     return HandPrediction(**tensors, **facts), [str(key) for key in arrays["keys"]]
 
 

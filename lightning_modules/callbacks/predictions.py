@@ -4,11 +4,10 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.batch import HandBatch
+from datamodules.batch import HandBatch, rows_of
 from lightning_modules.prediction import HandPrediction, join_predictions
 from lightning_modules.prediction_files import read_predictions, write_predictions
 
@@ -47,10 +46,10 @@ class TestPredictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Predict the batch, source by source."""
-        prediction = replace(pl_module.predict_step(batch, batch_idx), vertices=None, parts=None)
         for source in dict.fromkeys(batch["domain"]):
-            rows = [i for i, name in enumerate(batch["domain"]) if name == source]
-            self._seen[source].append(([batch["key"][i] for i in rows], _rows(prediction, rows)))
+            share = rows_of(batch, [i for i, name in enumerate(batch["domain"]) if name == source])
+            prediction = replace(pl_module.predict_step(share, batch_idx), vertices=None, parts=None)
+            self._seen[source].append((share["key"], _on_cpu(prediction)))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files."""
@@ -78,11 +77,6 @@ class TestPredictions(Callback):
         print(f"wrote {self.folder / f'{source}.npz'}")
 
 
-def _rows(prediction: HandPrediction, rows: list[int]) -> HandPrediction:
-    """Some of the hands, on the CPU."""
-    chosen = {}
-    for field in fields(HandPrediction):
-        value = getattr(prediction, field.name)
-        if isinstance(value, Tensor):
-            chosen[field.name] = value[torch.tensor(rows, device=value.device)].cpu()
-    return replace(prediction, **chosen)
+def _on_cpu(prediction: HandPrediction) -> HandPrediction:
+    tensors = {field.name: getattr(prediction, field.name) for field in fields(HandPrediction)}
+    return replace(prediction, **{name: value.cpu() for name, value in tensors.items() if isinstance(value, Tensor)})

@@ -91,6 +91,12 @@ def point_set(name: str) -> PointSet:
     return PointSet(name, CANONICAL_JOINTS, np.eye(21), np.array(CANONICAL_BONE), offsets)
 
 
+def own_points(convention: str) -> str:
+    """Name of the set of all the dataset's own points; "" where its labels are the 21 joints."""
+    sets = joint_convention(convention).point_sets.values()
+    return max(sets, key=lambda points: len(points.points)).name if sets else ""
+
+
 def joints_in_conventions(
     joints: Tensor, rotations: Tensor, names: str | Sequence[str], given: str = OWN_JOINTS, side: str = "right"
 ) -> Tensor:

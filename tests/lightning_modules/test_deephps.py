@@ -131,7 +131,8 @@ def shifted_estimate(batch, metres):
     mesh = batch["vertices"] + move
     turn = torch.eye(3).expand(size, 3, 3)
     pose = torch.zeros(size, 3), turn, torch.zeros(size, 20)
-    return HandEstimate(mesh, batch["joints_3d"] + move, *pose, torch.ones(size, 6), torch.zeros(size, 7))
+    bones = torch.eye(3).expand(size, 16, 3, 3)
+    return HandEstimate(mesh, batch["joints_3d"] + move, *pose, torch.ones(size, 6), torch.zeros(size, 7), bones)
 
 
 def test_losses_by_hand():
@@ -315,8 +316,8 @@ def test_bad_input():
     with pytest.raises(ValueError, match="convention: expected one of"):
         method(convention="unheard-of")
     estimate = shifted_estimate(batch, 0)
-    with pytest.raises(ValueError, match=r"expected 'open' throughout, got \['nyu'\]"):
-        module.losses(estimate, batch | {"convention": ["open", "nyu"]})
+    with pytest.raises(ValueError, match=r"convention: expected one of .* got 'unheard-of'"):
+        module.losses(estimate, batch | {"convention": ["open", "unheard-of"]})
     with pytest.raises(ValueError, match=r"batch\['hand_model'\]: expected 'open-hand-right"):
         module.losses(estimate, batch | {"hand_model": ["mano-right-778-00000000", ""]})
     cut = batch["depth"][..., 16:112, 16:112]

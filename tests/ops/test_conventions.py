@@ -13,6 +13,7 @@ from ops.hand_model.conventions import (
     joint_convention,
     joints_in_conventions,
     labelled_joints,
+    own_points,
     point_set,
 )
 from ops.joints import CANONICAL_BONE, CANONICAL_JOINTS, MODEL_JOINTS
@@ -150,3 +151,7 @@ def test_broken_points_are_refused(tmp_path, point):
     (tmp_path / "broken.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"broken\.json.*expected"):
         joint_convention("broken", tmp_path)
+
+
+def test_a_sets_own_points_are_its_largest_set(folder):
+    assert own_points("a") == "a-2" and own_points("b") == ""
