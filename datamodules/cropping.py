@@ -5,7 +5,7 @@ depth beside them by a square around the joints. Where a frame has both, both ar
 belongs to both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -69,10 +69,12 @@ def crop_frames(frames: Sequence[HandFrame], rule: CropRule, size: int, keys: Ke
         crop = torch.where(cubes[:, None, None], crop, squares)
     batch["crop"], batch["K"] = crop, transform_intrinsics(K, crop)
     if "joints_2d" in batch:
-        moved = batch["joints_2d"] @ crop[..., :2].mT + crop[:, None, :, 2]
-        batch["joints_2d"] = moved * (batch["has_2d"][:, None] & batch["joint_valid"])[..., None]
-    batch.update(_pictures(frames, batch, size))
-    return as_right_hands(batch)
+        batch["joints_2d"] = batch["joints_2d"] @ crop[..., :2].mT + crop[:, None, :, 2]
+    batch = as_right_hands(batch, size)
+    if "joints_2d" in batch:
+        batch["joints_2d"] *= (batch["has_2d"][:, None] & batch["joint_valid"])[..., None]
+    batch.update(_pictures(frames, batch, size))  # by the mirrored maps
+    return batch
 
 
 def check_croppable(frame: HandFrame) -> None:
@@ -172,31 +174,25 @@ def _square(frame: HandFrame, factor: float) -> tuple[float, float, float]:
 def _pictures(frames: Sequence[HandFrame], batch: HandBatch, size: int) -> HandBatch:
     """The crops of all pictures and their flags."""
     affines = batch["crop"].double().numpy()
-    blanks = {
-        "rgb": np.zeros((3, size, size), np.float32),
-        "depth": np.zeros((1, size, size), np.float32),
-        "mask": np.zeros((1, size, size), np.float32),
-        "parts": np.full((size, size), UNLABELLED, np.uint8),
-    }
     pictures = HandBatch()
-    for name, blank in blanks.items():
+    for name, (shape, dtype, blank, cut) in _PICTURES.items():
         there = [getattr(frame, name) is not None for frame in frames]
         pictures[f"has_{name}"] = torch.tensor(there)
-        if any(there):
-            pictures[name] = torch.from_numpy(np.broadcast_to(blank, (len(frames), *blank.shape)).copy())
-    for row, (frame, affine) in enumerate(zip(frames, affines, strict=True)):
-        if frame.rgb is not None:
-            cut = resample_rgb(frame.rgb, affine, size)
-            np.multiply(cut.transpose(2, 0, 1), np.float32(1 / 255), out=pictures["rgb"][row].numpy())
-        if frame.depth is not None:
-            z, side = float(batch["cube_centre"][row, 2]), frame.cube_side
-            pictures["depth"][row, 0] = torch.from_numpy(
-                within_cube(resample_depth(frame.depth, affine, size), z, side)
-            )
-        if frame.mask is not None:
-            pictures["mask"][row, 0] = torch.from_numpy(nearest(frame.mask, affine, size))
-        if frame.parts is not None:
-            pictures["parts"][row] = torch.from_numpy(nearest(frame.parts, affine, size))
+        if not any(there):
+            continue
+        crops = np.empty((len(frames), *shape, size, size), dtype)
+        for crop, frame, affine in zip(crops, frames, affines, strict=True):
+            picture = getattr(frame, name)
+            if picture is None:
+                crop[...] = blank
+            elif name == "rgb":
+                np.multiply(resample_rgb(picture, affine, size).transpose(2, 0, 1), np.float32(1 / 255), out=crop)
+            else:
+                crop[...] = cut(picture, affine, size)
+        pictures[name] = torch.from_numpy(crops)
+    if "depth" in pictures:
+        centre, half = batch["cube_centre"][:, 2, None, None, None], batch["cube_side"][:, None, None, None] / 2
+        pictures["depth"][(pictures["depth"] - centre).abs() > half] = 0
     return pictures
 
 
@@ -210,7 +206,7 @@ def nearest(picture: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
 
     Args:
         picture: (H, W) of labels.
-        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation.
+        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation; mirrored where affine[0, 0] < 0.
         size: side of the crop, pixels.
     """
     height, width = picture.shape
@@ -228,16 +224,16 @@ def resample_rgb(picture: np.ndarray, affine: np.ndarray, size: int) -> np.ndarr
 
     Args:
         picture: colours.
-        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation.
+        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation; mirrored where affine[0, 0] < 0.
         size: side of the crop, pixels.
     """
     affine = affine.copy()
-    shrink = 1 / affine[0, 0]
+    shrink = 1 / abs(affine[0, 0])
     sigma = 0.5 * np.sqrt(max(shrink**2 - 1, 0))  # pixels; the blur of a pixel `shrink` times as wide
     # only what the crop and the blur reach is read: hands are small in large pictures
     reach = int(3 * sigma) + 2
     height, width = picture.shape[:2]
-    corners = (np.array([[-0.5, size - 0.5]] * 2) - affine[:, 2:]) / affine[[0, 1], [0, 1], None]
+    corners = np.sort((np.array([[-0.5, size - 0.5]] * 2) - affine[:, 2:]) / affine[[0, 1], [0, 1], None])
     left, top = np.clip(np.floor(corners[:, 0]).astype(int) - reach, 0, [width - 1, height - 1])
     right, bottom = np.clip(np.ceil(corners[:, 1]).astype(int) + reach + 1, [left + 1, top + 1], [width, height])
     part = picture[top:bottom, left:right]
@@ -252,7 +248,7 @@ def resample_depth(depth: np.ndarray, affine: np.ndarray, size: int) -> np.ndarr
 
     Args:
         depth: (H, W) metres, 0 = missing.
-        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation.
+        affine: (2, 3) pixels of the picture -> pixels of the crop, without rotation; mirrored where affine[0, 0] < 0.
         size: side of the crop, pixels.
 
     Returns:
@@ -264,23 +260,39 @@ def resample_depth(depth: np.ndarray, affine: np.ndarray, size: int) -> np.ndarr
     return crop
 
 
+# shape before height and width, dtype, what stands where a frame has none, how it is cut
+_PICTURES: dict[str, tuple[tuple[int, ...], type, float, Callable[[np.ndarray, np.ndarray, int], np.ndarray]]] = {
+    "rgb": ((3,), np.float32, 0, resample_rgb),
+    "depth": ((1,), np.float32, 0, resample_depth),
+    "mask": ((1,), np.float32, 0, nearest),
+    "parts": ((), np.uint8, UNLABELLED, nearest),
+}
+
+
 @njit(cache=True)
 def _resample(depth, u, v, crop):  # noqa: ANN001, ANN202 - numba infers
     height, width = depth.shape
-    corners = np.empty(4)
     for y in range(len(v)):
         top = int(np.floor(v[y]))
         down = v[y] - top
         for x in range(len(u)):
             left = int(np.floor(u[x]))
             along = u[x] - left
-            for corner in range(4):
-                row, column = top + corner // 2, left + corner % 2
-                inside = 0 <= row < height and 0 <= column < width
-                corners[corner] = depth[row, column] if inside else 0.0
-            if corners.max() - corners.min() < SURFACE_JUMP:
-                above = (1 - along) * corners[0] + along * corners[1]
-                below = (1 - along) * corners[2] + along * corners[3]
-                crop[y, x] = (1 - down) * above + down * below
+            if 0 <= top < height - 1 and 0 <= left < width - 1:
+                a, b = depth[top, left], depth[top, left + 1]
+                c, d = depth[top + 1, left], depth[top + 1, left + 1]
             else:
-                crop[y, x] = corners[2 * (down > 0.5) + (along > 0.5)]
+                a, b = _at(depth, top, left), _at(depth, top, left + 1)
+                c, d = _at(depth, top + 1, left), _at(depth, top + 1, left + 1)
+            if max(a, b, c, d) - min(a, b, c, d) < SURFACE_JUMP:
+                crop[y, x] = (1 - down) * ((1 - along) * a + along * b) + down * ((1 - along) * c + along * d)
+            elif down > 0.5:
+                crop[y, x] = d if along > 0.5 else c
+            else:
+                crop[y, x] = b if along > 0.5 else a
+
+
+@njit(cache=True, inline="always")
+def _at(depth, row, column):  # noqa: ANN001, ANN202 - numba infers
+    inside = 0 <= row < depth.shape[0] and 0 <= column < depth.shape[1]
+    return depth[row, column] if inside else depth.dtype.type(0)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
+import cv2
 import lightning
 import torch
 
@@ -322,6 +323,7 @@ def _listed(provides: frozenset[Flag]) -> str:
 def _prepare_worker(worker: int) -> None:
     """One thread, since a worker per core leaves no core for a worker's threads; and memory that is kept."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     if platform.libc_ver()[0] == "glibc":
         # else every picture's memory goes back to the system and comes again page by page: a third of the time
         libc = ctypes.CDLL(None)

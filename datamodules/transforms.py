@@ -11,7 +11,7 @@ _POINTS = ("joints_3d", "vertices")
 _PLACES = ("palm", "cube_centre")
 
 
-def mirror(batch: HandBatch, rows: Tensor) -> HandBatch:
+def mirror(batch: HandBatch, rows: Tensor, width: int | None = None) -> HandBatch:
     """The batch with samples `rows` seen in a mirror: pictures flipped, x of everything in space negated.
 
     The camera keeps its axes: its principal point moves to the other side, so K still projects the joints onto the
@@ -21,10 +21,12 @@ def mirror(batch: HandBatch, rows: Tensor) -> HandBatch:
     Args:
         batch: any batch of the contract.
         rows: (B,) bool.
+        width: of the pictures, pixels; None asks those of the batch.
     """
     check_shape("rows", rows, (len(batch["K"]),))
     mirrored = dict(batch)
-    width = next(batch[name].shape[-1] for name in _PICTURES if name in batch)
+    if width is None:
+        width = next(batch[name].shape[-1] for name in _PICTURES if name in batch)
     for name in _PICTURES:
         if name in batch:
             mirrored[name] = _where(rows, batch[name].flip(-1), batch[name])
@@ -41,9 +43,9 @@ def mirror(batch: HandBatch, rows: Tensor) -> HandBatch:
     return HandBatch(**mirrored)
 
 
-def as_right_hands(batch: HandBatch) -> HandBatch:
-    """What networks see: left hands mirrored, right hands as they are."""
-    return mirror(batch, (batch["side"] == LEFT) & ~batch["mirrored"])
+def as_right_hands(batch: HandBatch, width: int | None = None) -> HandBatch:
+    """What networks see: left hands mirrored, right hands as they are; arguments as in `mirror`."""
+    return mirror(batch, (batch["side"] == LEFT) & ~batch["mirrored"], width)
 
 
 def as_pictured(batch: HandBatch) -> HandBatch:
