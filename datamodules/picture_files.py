@@ -1,0 +1,114 @@
+"""Pictures of datasets, decoded strictly: right size and kind, whole and unspoilt, or an error that names the file.
+
+OpenCV fills what a damaged file lacks with zeros or noise and says nothing, so files are looked over before: a PNG by
+the checksums of its chunks (which find every damage), a JPEG by its end mark (which finds what is cut off).
+"""
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datamodules.frames import BadFrame
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_TAIL = 64  # bytes after the end of a JPEG that some cameras append
+Size = tuple[int, int]  # height, width
+
+
+def read_rgb(path: Path, size: Size) -> np.ndarray:
+    """A colour picture (H, W, 3) uint8, red first."""
+    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    _check(path, picture, size, np.uint8, 3, "8-bit colour")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def read_grey(path: Path, size: Size) -> np.ndarray:
+    """A picture of labels or a mask (H, W) uint8."""
+    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    if picture.ndim == 3 and picture.shape[2] == 3 and (picture == picture[..., :1]).all():
+        picture = picture[..., 0]  # grey, saved as colour
+    _check(path, picture, size, np.uint8, 1, "8-bit grey")
+    return np.ascontiguousarray(picture)
+
+
+def read_depth16(path: Path, size: Size) -> np.ndarray:
+    """A depth picture (H, W) uint16, in the dataset's own unit; 8 bits are refused, they hold too few steps."""
+    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    _check(path, picture, size, np.uint16, 1, "16-bit grey")
+    return picture
+
+
+def read_packed_depth(path: Path, size: Size, low: int, high: int) -> np.ndarray:
+    """Depth (H, W) uint16 of a colour picture: low byte in channel `low`, high byte in `high`; red is channel 0."""
+    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    _check(path, picture, size, np.uint8, 3, "depth packed into 8-bit colour")
+    picture = picture.astype(np.uint16)
+    return picture[..., 2 - high] << 8 | picture[..., 2 - low]  # OpenCV: blue, green, red
+
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of a file that must be there and hold something."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise BadFrame(f"{path}: no such picture; unpack the dataset's pictures there, or allow bad samples") from None
+    except OSError as error:
+        raise BadFrame(f"{path}: cannot be read ({error.strerror}); copy it again") from error
+    if not raw:
+        raise BadFrame(f"{path}: the file is empty; copy it again")
+    return raw
+
+
+def check_picture_bytes(path: Path, raw: bytes) -> None:
+    """Raise unless `raw` is a whole PNG or JPEG."""
+    if raw.startswith(_PNG):
+        _check_png(path, raw)
+    elif raw.startswith(_JPEG):
+        if _JPEG_END not in raw[-_TAIL:]:
+            raise BadFrame(f"{path}: the JPEG is truncated ({len(raw)} bytes, no end mark); copy it again")
+    else:
+        raise BadFrame(f"{path}: neither PNG nor JPEG (it begins with {raw[:8]!r}); copy it again")
+
+
+def _check_png(path: Path, raw: bytes) -> None:
+    place, kind = len(_PNG), b""
+    view = memoryview(raw)
+    while kind != b"IEND":
+        if place + 12 > len(raw):
+            raise BadFrame(f"{path}: the PNG is truncated ({len(raw)} bytes, no end mark); copy it again")
+        length, kind = struct.unpack_from(">I4s", raw, place)
+        end = place + 8 + length
+        if end + 4 > len(raw):
+            raise BadFrame(f"{path}: the PNG is truncated ({len(raw)} bytes, {length} in its last part); copy it again")
+        if zlib.crc32(view[place + 4 : end]) != struct.unpack_from(">I", raw, end)[0]:
+            raise BadFrame(f"{path}: the PNG is damaged (checksum of {kind!r} at byte {place}); copy it again")
+        place = end + 4
+
+
+def _decoded(path: Path, flags: int) -> np.ndarray:
+    raw = read_whole(path)
+    check_picture_bytes(path, raw)
+    try:
+        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
+    except cv2.error as error:  # sizes beyond OpenCV's limits
+        raise BadFrame(f"{path}: cannot be decoded ({error.err}); copy it again") from error
+    if picture is None:
+        raise BadFrame(f"{path}: cannot be decoded; copy it again")
+    return picture
+
+
+def _check(path: Path, picture: np.ndarray, size: Size, dtype: type, channels: int, what: str) -> None:
+    found = picture.shape[2] if picture.ndim == 3 else 1
+    if picture.dtype != dtype or found != channels:
+        raise BadFrame(
+            f"{path}: expected {what}, got {8 * picture.itemsize} bits in {found} channels; is this the right file?"
+        )
+    if picture.shape[:2] != size:
+        raise BadFrame(
+            f"{path}: expected {size[1]} x {size[0]} pixels, got {picture.shape[1]} x {picture.shape[0]}; "
+            "use the pictures in their published size"
+        )
