@@ -70,6 +70,10 @@ def check_picture_bytes(path: Path, raw: bytes) -> None:
     elif raw.startswith(_JPEG):
         if _JPEG_END not in raw[-_TAIL:]:
             raise BadFrame(f"{path}: the JPEG is truncated ({len(raw)} bytes, no end mark); copy it again")
+        if path.suffix.lower() == ".png":
+            raise BadFrame(
+                f"{path}: a JPEG under the name of a PNG, whose pixels are no longer exact; get the original picture"
+            )
     else:
         raise BadFrame(f"{path}: neither PNG nor JPEG (it begins with {raw[:8]!r}); copy it again")
 

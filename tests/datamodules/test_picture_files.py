@@ -101,3 +101,10 @@ def test_what_is_no_picture_is_refused(tmp_path):
     (tmp_path / "b.png").write_bytes(b"")
     with pytest.raises(BadFrame, match=r"b\.png: the file is empty"):
         read_rgb(tmp_path / "b.png", SIZE)
+
+
+def test_a_jpeg_that_bears_the_name_of_a_png_is_refused(tmp_path):
+    picture = np.zeros((*SIZE, 3), np.uint8)
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
+    with pytest.raises(BadFrame, match=r"a\.png: a JPEG under the name of a PNG"):
+        read_packed_depth(tmp_path / "a.png", SIZE, 0, 1)
