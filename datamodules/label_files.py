@@ -108,6 +108,16 @@ def check_finite_labels(file: Path, record: object, **labels: np.ndarray) -> Non
             )
 
 
+def check_before_camera(file: Path, record: object, points: np.ndarray) -> None:
+    """Raise unless all points (P, 3) lie before the camera: a file with a hole in it reads as zeros."""
+    nearest = float(points[:, 2].min())
+    if not nearest > 0:
+        raise BadFrame(
+            f"{file}, record {record}: expected points before the camera (z above 0), got z = {nearest:g}; "
+            "get the file anew, or check the signs of its axes"
+        )
+
+
 def check_camera(file: Path, record: object, K: np.ndarray) -> None:
     """Raise unless K (3, 3) is a camera matrix in pixels."""
     if not np.isfinite(K).all() or not (K[0, 0] > 0 and K[1, 1] > 0) or not np.allclose(K[2], (0, 0, 1)):

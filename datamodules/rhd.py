@@ -18,7 +18,14 @@ from typing import Literal
 import numpy as np
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
-from datamodules.label_files import check_camera, check_finite_labels, dataset_folder, label_file, number_array
+from datamodules.label_files import (
+    check_before_camera,
+    check_camera,
+    check_finite_labels,
+    dataset_folder,
+    label_file,
+    number_array,
+)
 from datamodules.picture_files import read_grey, read_packed_depth, read_rgb
 from ops.checks import check_choice
 from ops.joints import CANONICAL_JOINTS
@@ -129,6 +136,7 @@ class RHDFrames(HandFrames):
             raise BadFrame(f"{self._file}, record {record}: uv_vis: expected visibilities 0 or 1; get the file anew")
         side = _side(mask, uv_visible[..., 2].sum(1))
         points, uv = self._xyz[index].reshape(2, 21, 3)[side], uv_visible[side]
+        check_before_camera(self._file, record, points)
         joints = points[list(TO_CANONICAL)]
         return HandFrame(
             key=f"rhd/{self.split}/{record:05d}",

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
-from datamodules.label_files import camera_matrix, check_finite_labels, dataset_folder, read_mat
+from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, read_mat
 from datamodules.picture_files import read_packed_depth, read_rgb
 from ops.checks import check_choice
 from ops.joints import CANONICAL_JOINTS
@@ -122,6 +122,7 @@ class STBFrames(HandFrames):
         points = self._points[camera[:2]][sequence][frame]
         name = self._sequences[sequence]
         check_finite_labels(self._label_file(name, camera[:2]), f"slice {frame}", handPara=points)
+        check_before_camera(self._label_file(name, camera[:2]), f"slice {frame}", points)
         points = _in_camera(points.astype(np.float64) / 1000, camera).astype(np.float32)
         joints = points[list(TO_CANONICAL)]
         joints[0] = wrist_from_palm(points[0], joints, self._wrist_rule)

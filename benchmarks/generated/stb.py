@@ -55,7 +55,8 @@ def _write_sequence(folder: Path, sequence: str, frames: int, seed: int, cameras
     (folder / "labels").mkdir(parents=True, exist_ok=True)
     for kind in ("BB", "SK"):
         labels = _points(hands).transpose(2, 1, 0) * 1000.0  # (3, 21, frames) millimetres
-        scipy.io.savemat(folder / "labels" / f"{sequence}_{kind}.mat", {"handPara": labels.astype(np.float64)})
+        path = folder / "labels" / f"{sequence}_{kind}.mat"
+        scipy.io.savemat(path, {"handPara": labels.astype(np.float64)}, do_compression=True)  # as published
 
 
 def _points(hands: Hands) -> np.ndarray:
