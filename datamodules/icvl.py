@@ -104,10 +104,8 @@ class ICVLFrames(HandFrames):
 
     def frame(self, index: int) -> HandFrame:
         """A record with its depth picture."""
-        raw = read_depth16(self.files(index)[0], SIZE)
-        depth = raw * _MM
-        depth[raw >= _FARTHEST_MM] = 0
-        return replace(self.labels(index), depth=depth)
+        raw = read_depth16(self.files(index)[0], SIZE, nothing_from=_FARTHEST_MM)
+        return replace(self.labels(index), depth=raw * _MM)
 
     def files(self, index: int) -> Sequence[Path]:
         """The depth picture."""

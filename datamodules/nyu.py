@@ -109,10 +109,8 @@ class NYUFrames(HandFrames):
 
     def frame(self, index: int) -> HandFrame:
         """A record with its depth picture."""
-        raw = read_packed_depth(self.files(index)[0], SIZE, low=2, high=1)
-        depth = raw * _MM
-        depth[raw >= _FARTHEST_MM] = 0
-        return replace(self.labels(index), depth=depth)
+        raw = read_packed_depth(self.files(index)[0], SIZE, low=2, high=1, nothing_from=_FARTHEST_MM)
+        return replace(self.labels(index), depth=raw * _MM)
 
     def files(self, index: int) -> Sequence[Path]:
         """The depth picture."""

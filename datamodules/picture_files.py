@@ -35,19 +35,26 @@ def read_grey(path: Path, size: Size) -> np.ndarray:
     return np.ascontiguousarray(picture)
 
 
-def read_depth16(path: Path, size: Size) -> np.ndarray:
-    """A depth picture (H, W) uint16, in the dataset's own unit; 8 bits are refused, they hold too few steps."""
+def read_depth16(path: Path, size: Size, nothing_from: int | None = None) -> np.ndarray:
+    """A depth picture (H, W) uint16, in the dataset's own unit; 8 bits are refused, they hold too few steps.
+
+    Args:
+        path: of the picture.
+        size: that it must have.
+        nothing_from: numbers from this one on mean that nothing was seen, and become 0.
+    """
     picture = _decoded(path, cv2.IMREAD_UNCHANGED)
     _check(path, picture, size, np.uint16, 1, "16-bit grey")
-    return picture
+    return _seen(path, picture, nothing_from)
 
 
-def read_packed_depth(path: Path, size: Size, low: int, high: int) -> np.ndarray:
+def read_packed_depth(path: Path, size: Size, low: int, high: int, nothing_from: int | None = None) -> np.ndarray:
     """Depth (H, W) uint16 of a colour picture: low byte in channel `low`, high byte in `high`; red is channel 0."""
     picture = _decoded(path, cv2.IMREAD_UNCHANGED)
     _check(path, picture, size, np.uint8, 3, "depth packed into 8-bit colour")
-    picture = picture.astype(np.uint16)
-    return picture[..., 2 - high] << 8 | picture[..., 2 - low]  # OpenCV: blue, green, red
+    packed = np.empty((*size, 2), np.uint8)
+    packed[..., 0], packed[..., 1] = picture[..., 2 - low], picture[..., 2 - high]  # OpenCV: blue, green, red
+    return _seen(path, packed.view("<u2")[..., 0], nothing_from)
 
 
 def read_whole(path: Path) -> bytes:
@@ -116,3 +123,11 @@ def _check(path: Path, picture: np.ndarray, size: Size, dtype: type, channels: i
             f"{path}: expected {size[1]} x {size[0]} pixels, got {picture.shape[1]} x {picture.shape[0]}; "
             "use the pictures in their published size"
         )
+
+
+def _seen(path: Path, depth: np.ndarray, nothing_from: int | None) -> np.ndarray:
+    if nothing_from is not None and depth.max() >= nothing_from:
+        depth[depth >= nothing_from] = 0
+    if not depth.max():
+        raise BadFrame(f"{path}: no depth at all, every pixel says that nothing was seen; leave the record out")
+    return depth

@@ -44,6 +44,18 @@ def test_depth_of_16_bits_and_labels_of_8_come_as_they_are(tmp_path):
     np.testing.assert_array_equal(read_grey(saved(tmp_path / "c.png", np.stack([labels] * 3, -1)), SIZE), labels)
 
 
+def test_depth_that_says_nothing_becomes_0_and_must_not_be_all(tmp_path):
+    depth = np.full(SIZE, 32001, np.uint16)
+    depth[0, :3] = (0, 29999, 30000)
+    read = read_depth16(saved(tmp_path / "a.png", depth), SIZE, nothing_from=30000)
+    assert read[0, 1] == 29999 and np.count_nonzero(read) == 1
+    depth[0, 1] = 0
+    with pytest.raises(BadFrame, match=r"a\.png: no depth at all"):
+        read_depth16(saved(tmp_path / "a.png", depth), SIZE, nothing_from=30000)
+    with pytest.raises(BadFrame, match=r"b\.png: no depth at all"):
+        read_packed_depth(saved(tmp_path / "b.png", np.full((*SIZE, 3), (9, 0, 0), np.uint8)), SIZE, low=0, high=1)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_every_cut_is_found(tmp_path, name):
     path = saved(tmp_path / name, noise((*SIZE, 3)))
