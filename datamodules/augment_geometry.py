@@ -7,7 +7,8 @@ from datamodules.batch import HandBatch
 from ops.checks import check_shape
 from ops.joints import UNLABELLED
 
-_LABELS = ("depth", "mask", "parts")  # a blend of two depths or labels is none
+_LABELS = ("depth", "mask", "parts")  # a blend of two surfaces or labels is none
+_BLEND = 0.005  # metres: a blend of neighbouring depths that is no farther from the nearest is one surface's
 
 
 def move_hands(batch: HandBatch, angle: Tensor, factor: Tensor, shift: Tensor) -> HandBatch:
@@ -23,13 +24,13 @@ def move_hands(batch: HandBatch, angle: Tensor, factor: Tensor, shift: Tensor) -
         batch: any batch of the contract.
         angle: (B,) radians, clockwise as seen (from x towards y).
         factor: (B,) above 0.
-        shift: (B, 2) of the picture, share of its side, right and down.
+        shift: (B, 2) of the picture, pixels right and down.
     """
     for name, value, shape in (("angle", angle, ("B",)), ("factor", factor, ("B",)), ("shift", shift, ("B", 2))):
         check_shape(name, value, (len(batch["K"]), *shape[1:]))
     size = next(batch[name].shape[-1] for name in ("rgb", *_LABELS) if name in batch)
     turn = _about_axis(angle)
-    zoom, picture = _zoom(batch["K"], turn, factor, shift * size, size)
+    zoom, picture = _zoom(batch["K"], turn, factor, shift, size)
     moved = HandBatch(**batch)
     grow = factor[:, None, None] * turn  # (B, 3, 3) of points in space
     for name in ("joints_3d", "vertices"):
@@ -47,7 +48,7 @@ def move_hands(batch: HandBatch, angle: Tensor, factor: Tensor, shift: Tensor) -
         moved["crop"] = picture[:, :2, :2] @ batch["crop"]
         moved["crop"][..., 2] += picture[:, :2, 2]
     if "depth" in batch:
-        moved["cube_centre"] = _recentred(moved, shift * size)
+        moved["cube_centre"] = _recentred(moved, shift)
     moved.update(_resampled(moved, picture, factor))
     return moved
 
@@ -90,7 +91,9 @@ def _resampled(batch: HandBatch, picture: Tensor, factor: Tensor) -> HandBatch:
     for name, value in zip(labels, warped.split(1, 1), strict=True):
         resampled[name] = value
     if "depth" in labels:
-        grown = resampled["depth"] * factor[:, None, None, None]
+        smooth = warp_affine(batch["depth"], affine, batch["depth"].shape[-2:])
+        same_surface = (smooth - resampled["depth"]).abs() < _BLEND
+        grown = torch.where(same_surface, smooth, resampled["depth"]) * factor[:, None, None, None]
         away = (grown - batch["cube_centre"][:, 2, None, None, None]).abs()
         resampled["depth"] = torch.where(away <= batch["cube_side"][:, None, None, None] / 2, grown, 0.0)
     if "parts" in labels:

@@ -111,8 +111,10 @@ def _geometry(batch: HandBatch, options: Augmentation, keys: Keys) -> HandBatch:
         return batch
     angle = torch.deg2rad(amounts.uniform("rotation", -options.rotation, options.rotation))
     factor = (1 + options.scale) ** amounts.uniform("scale", -1, 1)
+    size = next(batch[name].shape[-1] for name in ("rgb", "depth", "mask", "parts") if name in batch)
     shift = amounts.uniform("translation", -options.translation, options.translation, (2,))
-    return move_hands(batch, angle, factor, shift)
+    # by whole pixels: a shift alone then resamples nothing
+    return move_hands(batch, angle, factor, torch.round(shift * size))
 
 
 def _pictures(batch: HandBatch, options: Augmentation, keys: Keys) -> HandBatch:

@@ -256,6 +256,8 @@ class HandData(lightning.LightningDataModule):
         return FrameRecords(name, frames, self.crop, self.image_size, take=take)
 
     def _loader(self, mixture: Mixture, sampler: EpochSampler, **settings: Any) -> ResumableLoader:
+        if self.num_workers:
+            cv2.setNumThreads(1)  # before the fork: in a worker, OpenCV waits for threads that did not come along
         rendered = frozenset(self._samplers)
         return ResumableLoader(
             mixture,
@@ -323,7 +325,6 @@ def _listed(provides: frozenset[Flag]) -> str:
 def _prepare_worker(worker: int) -> None:
     """One thread, since a worker per core leaves no core for a worker's threads; and memory that is kept."""
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     if platform.libc_ver()[0] == "glibc":
         # else every picture's memory goes back to the system and comes again page by page: a third of the time
         libc = ctypes.CDLL(None)

@@ -145,14 +145,14 @@ def _join(drawn: Sequence[tuple[np.ndarray, ParameterBatch]], read: Sequence[Pie
 
 
 def _check_meshes(batches: Sequence[HandBatch]) -> None:
-    meshes = {
-        batch["vertices"].shape[1]: f"'{batch['domain'][0]}' ({batch['vertices'].shape[1]} vertices of hand model "
-        f"'{batch['hand_model'][0]}')"
-        for batch in batches
-        if "vertices" in batch
-    }
+    meshes: dict[int, tuple[str, str]] = {}
+    for batch in batches:
+        if "vertices" in batch:
+            row = next((i for i, model in enumerate(batch["hand_model"]) if model), 0)
+            name, model, count = batch["domain"][row], batch["hand_model"][row], batch["vertices"].shape[1]
+            meshes[count] = name, f"'{name}' ({count} vertices of hand model '{model}')"
     if len(meshes) > 1:
-        raise ValueError(mesh_conflict(list(meshes.values()), batches[-1]["domain"][0]))
+        raise ValueError(mesh_conflict([who for _, who in meshes.values()], [*meshes.values()][-1][0]))
 
 
 def mesh_conflict(who: Sequence[str], name: str) -> str:
