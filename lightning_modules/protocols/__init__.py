@@ -1,0 +1,35 @@
+"""Named evaluation protocols: every figure says which of them it was measured by."""
+
+from collections.abc import Callable
+
+from lightning_modules.protocols.base import Protocol
+from lightning_modules.protocols.keypoints import DexterTips, EvalUtil
+from lightning_modules.protocols.mesh import FreiHAND
+from lightning_modules.protocols.points import PixelsProtocol, PointsProtocol
+from lightning_modules.protocols.segmentation import Segmentation
+from ops.checks import check_choice
+from ops.joints import FINGERS, NYU14_OF_36, NYU36
+
+NYU14 = tuple(NYU36[i] for i in NYU14_OF_36)
+ICVL16 = ("palm",) + tuple(f"{finger}_{place}" for finger in FINGERS for place in ("root", "mid", "tip"))
+MSRA21 = ("wrist",) + tuple(
+    f"{finger}_{i}" for finger in ("index", "middle", "ring", "little", "thumb") for i in (1, 2, 3, 4)
+)
+
+PROTOCOLS: dict[str, Callable[[], Protocol]] = {
+    "nyu-14": lambda: PointsProtocol("nyu-14", NYU14),
+    "nyu-14-px": lambda: PixelsProtocol("nyu-14-px", NYU14),
+    "icvl-16": lambda: PointsProtocol("icvl-16", ICVL16),
+    "msra-21": lambda: PointsProtocol("msra-21", MSRA21),
+    "rhd-eval-util": lambda: EvalUtil("rhd"),
+    "stb-eval-util": lambda: EvalUtil("stb"),
+    "dexter-tips": DexterTips,
+    "freihand": FreiHAND,
+    "segmentation": Segmentation,
+}
+
+
+def protocol(name: str) -> Protocol:
+    """A new metric of the protocol `name`."""
+    check_choice("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]()
