@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
-from datamodules.label_files import camera_matrix, check_finite_labels, dataset_folder, label_file
+from datamodules.label_files import (
+    camera_matrix,
+    check_before_camera,
+    check_finite_labels,
+    dataset_folder,
+    label_file,
+)
 from datamodules.picture_files import read_depth16
 from datamodules.point_labels import canonical_joints
 from ops.checks import check_choice
@@ -85,8 +91,7 @@ class ICVLFrames(HandFrames):
         uvd = self._uvd[index].reshape(16, 3)
         file, line = self._files[self._source[index]], int(self._line[index])
         check_finite_labels(file, f"line {line}", points=uvd)
-        if not (uvd[:, 2] > 0).all():
-            raise BadFrame(f"{file}, record line {line}: expected depths above 0 mm, got {uvd[:, 2].min():g}")
+        check_before_camera(file, f"line {line}", uvd)
         z = uvd[:, 2:] * _MM
         points = np.concatenate([(uvd[:, :2] - K[:2, 2]) / (K[0, 0], K[1, 1]) * z, z], 1).astype(np.float32)
         joints, valid = canonical_joints(points, ICVL16_CANONICAL)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
-from datamodules.label_files import camera_matrix, check_finite_labels, dataset_folder, label_file
+from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, label_file
 from datamodules.picture_files import read_whole
 from datamodules.point_labels import canonical_joints
 from ops.checks import check_choice
@@ -93,6 +93,7 @@ class MSRA15Frames(HandFrames):
         """All of a record but its picture."""
         folder, number, points = self._folders[self._place[index]], int(self._number[index]), self._points[index]
         check_finite_labels(folder / "joint.txt", number, joints=points)
+        check_before_camera(folder / "joint.txt", number, points)
         joints, valid = canonical_joints(points, MSRA21_CANONICAL)
         return HandFrame(
             key=f"msra15/{self.split}/{folder.parts[-2]}/{folder.parts[-1]}/{number:06d}",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.frames import HandDataset, HandFrame, HandFrames, Split, held_out
-from datamodules.label_files import camera_matrix, check_finite_labels, dataset_folder, read_mat
+from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, read_mat
 from datamodules.picture_files import read_packed_depth
 from datamodules.point_labels import canonical_joints
 from ops.checks import check_choice
@@ -89,7 +89,9 @@ class NYUFrames(HandFrames):
         view, place = divmod(range(len(self))[index], len(self._numbers))
         number = self._numbers[place]
         points, uv = self._points[view, place], self._uv[view, place]
-        check_finite_labels(self._file, f"{number + 1} of camera {self._views[view]}", joint_xyz=points, joint_uvd=uv)
+        record = f"{number + 1} of camera {self._views[view]}"
+        check_finite_labels(self._file, record, joint_xyz=points, joint_uvd=uv)
+        check_before_camera(self._file, record, points)
         joints, valid = canonical_joints(points, NYU36_CANONICAL)
         joints_2d = canonical_joints(uv, NYU36_CANONICAL)[0]
         joints_2d[0] = (K @ joints[0])[:2] / joints[0, 2]  # the wrist is a mean, which a picture shows elsewhere

@@ -4,6 +4,7 @@ Its layout on disk is not public, so that the reader takes a description of it, 
 signs and counts. `datamodules/synhand5m.yaml` is the default and explains every line.
 """
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,26 +13,15 @@ from typing import Any
 
 import numpy as np
 import scipy.io
-import yaml
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
-from datamodules.label_files import camera_matrix, check_finite_labels, dataset_folder, label_file
+from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, label_file
 from datamodules.picture_files import read_depth16, read_grey, read_packed_depth
 from datamodules.point_labels import canonical_joints
+from datamodules.synhand5m_layout import DEFAULT_LAYOUT, INDEX, PACKINGS, read_layout
 from ops.checks import check_choice
 
-DEFAULT_LAYOUT = Path(__file__).with_suffix(".yaml")
 HAND_MODEL = "synhand5m"
-_PACKINGS = {"16-bit": None, "green-blue": (2, 1), "red-green": (0, 1)}  # low and high channel; red is 0
-_KEYS = {"size", "camera", "splits", "depth", "mask", "joints", "vertices", "order", "palm", "side", "convention"}
-_SECTIONS = {
-    "depth": {"pattern", "packing", "unit", "missing"},
-    "mask": {"pattern"},
-    "joints": {"pattern", "key", "unit", "axes", "count"},
-    "vertices": {"pattern", "key", "unit", "axes", "count"},
-    "camera": {"fx", "fy", "cx", "cy"},
-}
-_INDEX = re.compile(r"\{index(:0(\d+)d)?\}")
 
 
 class SynHand5M(HandDataset):
@@ -77,7 +67,7 @@ class SynHand5MFrames(HandFrames):
         self._tables = {
             name: self._table(layout[name], len(numbers))
             for name in ("joints", "vertices")
-            if layout[name] and not _INDEX.search(layout[name]["pattern"])
+            if layout[name] and not INDEX.search(layout[name]["pattern"])
         }
         self._place = np.array(_kept(len(numbers), split))
         self._numbers = numbers[self._place]
@@ -127,7 +117,7 @@ class SynHand5MFrames(HandFrames):
 
     def _depth(self, file: Path, size: tuple[int, int]) -> np.ndarray:
         section = self._layout["depth"]
-        channels = _PACKINGS[section["packing"]]
+        channels = PACKINGS[section["packing"]]
         raw = read_packed_depth(file, size, *channels) if channels else read_depth16(file, size)
         depth = raw * np.float32(section["unit"])
         depth[np.isin(raw, section["missing"])] = 0
@@ -140,74 +130,30 @@ class SynHand5MFrames(HandFrames):
             file, rows = self._folder / section["pattern"], self._tables[name][self._place[index]]
         else:
             file = self._path(section["pattern"], index)
-            rows = _checked(file, _read_numbers(file, section["key"]).reshape(-1, 3), (section["count"], 3))
+            rows = _shaped(file, _read_numbers(file, section["key"]), (section["count"], 3))
         points = (rows * section["axes"] * section["unit"]).astype(np.float32)
         check_finite_labels(file, int(self._numbers[index]), **{name: points})
+        check_before_camera(file, int(self._numbers[index]), points)
         return points
 
     def _table(self, section: Mapping[str, Any], records: int) -> np.ndarray:
         """Joints or vertices (N, P, 3) of all records, as stored."""
         file = self._folder / section["pattern"]
-        numbers = _read_numbers(file, section["key"])
-        return _checked(file, numbers, (records, section["count"], 3)).astype(np.float32)
-
-
-def read_layout(path: Path) -> dict[str, Any]:
-    """A description of the dataset's layout; raise if it lacks a key or says something that cannot be."""
-    try:
-        layout = yaml.safe_load(label_file(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: no YAML ({str(error).splitlines()[0]}); begin with a copy of {DEFAULT_LAYOUT}"
-        ) from error
-    if not isinstance(layout, dict) or set(layout) != _KEYS:
-        odd = sorted(_KEYS ^ set(layout)) if isinstance(layout, dict) else "no mapping"
-        raise ValueError(f"{path}: expected the keys {', '.join(sorted(_KEYS))}; missing or unknown: {odd}")
-    for name, keys in _SECTIONS.items():
-        section = layout[name]
-        if section is None and name in ("mask", "vertices"):
-            continue
-        if not isinstance(section, dict) or set(section) != keys:
-            raise ValueError(f"{path}: {name}: expected {', '.join(sorted(keys))}, got {section}")
-    _check_layout(path, layout)
-    return layout
-
-
-def _check_layout(path: Path, layout: Mapping[str, Any]) -> None:
-    check_choice(f"{path}: depth.packing", layout["depth"]["packing"], _PACKINGS)
-    check_choice(f"{path}: side", layout["side"], ("left", "right"))
-    splits = layout["splits"]
-    if not isinstance(splits, dict) or set(splits) != {"train", "test"}:
-        raise ValueError(f"{path}: splits: expected train and test, each with folder and frames, got {splits}")
-    for name, part in splits.items():
-        if not isinstance(part, dict) or set(part) != {"folder", "frames"}:
-            raise ValueError(f"{path}: splits.{name}: expected folder and frames, got {part}")
-    if not _INDEX.search(layout["depth"]["pattern"]):
-        raise ValueError(f"{path}: depth.pattern: expected {{index}} in it, got '{layout['depth']['pattern']}'")
-    count = layout["joints"]["count"]
-    rows = [layout["palm"], *layout["order"]] if isinstance(layout["order"], list) else []
-    if len(rows) != 22 or not all(row is None or (isinstance(row, int) and 0 <= row < count) for row in rows):
-        raise ValueError(
-            f"{path}: order and palm: expected 21 rows and one, each below {count} or null, got {rows[1:]}"
-        )
-    for name in ("joints", "vertices"):
-        section = layout[name]
-        if section and (not isinstance(section["axes"], list) or sorted(map(abs, section["axes"])) != [1, 1, 1]):
-            raise ValueError(f"{path}: {name}.axes: expected three signs, 1 or -1, got {section['axes']}")
+        return _shaped(file, _read_numbers(file, section["key"]), (records, section["count"], 3))
 
 
 def _numbers(folder: Path, pattern: str) -> np.ndarray:
     """The numbers (N,) of the frames whose depth pictures are there."""
-    where, _, name = pattern.rpartition("/")
-    before, after = _INDEX.split(name)[0], _INDEX.split(name)[-1]
-    shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    place = folder / where
-    if not place.is_dir():
-        raise FileNotFoundError(f"{place}: no such folder; give a layout whose depth.pattern fits the dataset")
-    found = sorted(int(match[1]) for path in place.iterdir() if (match := shape.fullmatch(path.name)))
-    if not found:
-        raise FileNotFoundError(f"{place}: no picture is called {name}; give a layout whose depth.pattern fits")
-    return np.array(found, dtype=np.int64)
+    pieces = INDEX.split(pattern)
+    shape = re.compile(r"(\d+)".join(map(re.escape, pieces)))
+    names = glob.iglob("*".join(map(glob.escape, pieces)), root_dir=folder)
+    found = ((name, int(match[1])) for name in names if (match := shape.fullmatch(name)))
+    numbers = sorted(number for name, number in found if name == pattern.format(index=number))
+    if not numbers:
+        raise FileNotFoundError(
+            f"{folder}: no picture is called {pattern}; unpack them there, or give a layout whose depth.pattern fits"
+        )
+    return np.array(numbers, dtype=np.int64)
 
 
 def _kept(total: int, split: Split) -> range:
@@ -215,21 +161,19 @@ def _kept(total: int, split: Split) -> range:
 
 
 def _read_numbers(file: Path, key: str | None) -> np.ndarray:
-    """The numbers of a label file, whatever its kind."""
+    """The numbers of a label file, whatever its kind; those of .npy stay on the disk until they are used."""
     label_file(file)
     try:
         if file.suffix == ".obj":
-            return np.array(
-                [line.split()[1:4] for line in file.read_text().splitlines() if line.startswith("v ")], float
-            )
+            return np.array([line.split()[1:4] for line in file.open() if line.startswith("v ")], np.float64)
         if file.suffix == ".npy":
-            return np.load(file, allow_pickle=False)
+            return np.load(file, mmap_mode="r", allow_pickle=False)
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as content:
-                return np.asarray(content[key], dtype=np.float64)
+                return content[key]
         if file.suffix == ".mat":
-            return np.asarray(scipy.io.loadmat(file, variable_names=[key])[key], dtype=np.float64)
-        return np.loadtxt(file, dtype=np.float64, delimiter=None, ndmin=2)
+            return scipy.io.loadmat(file, variable_names=[key])[key]
+        return np.loadtxt(file, dtype=np.float64, ndmin=2)
     except Exception as error:  # numpy, scipy and zip files each raise their own
         raise BadFrame(
             f"{file}: damaged, or not as the layout says (key {key}): {type(error).__name__} {error}; "
@@ -237,9 +181,12 @@ def _read_numbers(file: Path, key: str | None) -> np.ndarray:
         ) from error
 
 
-def _checked(file: Path, numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if numbers.shape != shape or numbers.dtype.kind not in "fiu":
+def _shaped(file: Path, numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`numbers` in `shape`; the points of a frame may stand in one row."""
+    rows = numbers.shape[-1] if numbers.ndim else 0
+    if numbers.dtype.kind not in "fiu" or numbers.size != np.prod(shape) or rows not in (3, 3 * shape[-2]):
         raise BadFrame(
-            f"{file}: expected numbers of shape {shape}, got {numbers.dtype} {numbers.shape}; mend the layout"
+            f"{file}: expected numbers of shape {shape}, got {numbers.dtype} {numbers.shape}; "
+            "get it anew or mend the layout"
         )
-    return numbers
+    return numbers.reshape(shape)
