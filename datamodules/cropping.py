@@ -1,12 +1,12 @@
 """A labelled frame to a row of the batch contract: cut out, resized, its camera and joints moved with it.
 
 Depth pictures are cut by a cube around the hand, as rendered frames and `predict.py` are; colour pictures that have no
-depth beside them by a square around the joints. Where a frame has both, both are cut by the cube, so that one camera
-belongs to both.
+depth beside them by a square around the joints. Pictures of one frame are cut alike: one camera belongs to all.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from datamodules.frames import BadFrame, HandFrame
 from datamodules.streams import Draws, Keys, keys_of
 from datamodules.transforms import as_right_hands
 from ops.camera import crop_affine, cube_crop, transform_intrinsics
-from ops.checks import check_not_negative
+from ops.checks import check_choice, check_not_negative
 from ops.joints import CANONICAL_JOINTS, UNLABELLED
 
 # neighbours farther apart in depth than this belong to different surfaces and are never blended, metres
@@ -32,6 +32,7 @@ class CropRule:
     """Where frames are cut. A cube's centre is the mean of the valid joints; a square's that of the joints' box.
 
     Args:
+        around: "cube" needs joints in 3D, "square" joints in 2D; "auto" takes the cube where a frame has depth.
         centre_jitter: standard deviation per axis of a cube's centre in training, metres, cut at two of them; that of
             the rendered domains' detector.
         square: side of the square over the larger side of the box around the 2D joints.
@@ -39,15 +40,21 @@ class CropRule:
         zoom: largest change of the square's side in training: a factor within [1 / (1 + zoom), 1 + zoom].
     """
 
+    around: Literal["auto", "cube", "square"] = "auto"
     centre_jitter: float = 0.008
     square: float = 1.5
     shift: float = 0.05
     zoom: float = 0.1
 
     def __post_init__(self) -> None:
+        check_choice("around", self.around, get_args(CropRule.__annotations__["around"]))
         check_not_negative(centre_jitter=self.centre_jitter, shift=self.shift, zoom=self.zoom)
         if not self.square >= 1:
             raise ValueError(f"square: expected at least 1, which just holds the joints, got {self.square}")
+
+    def takes_cube(self, frame: HandFrame) -> bool:
+        """Whether a frame is cut by a cube."""
+        return self.around == "cube" or (self.around == "auto" and frame.depth is not None)
 
 
 def crop_frames(frames: Sequence[HandFrame], rule: CropRule, size: int, keys: Keys | None = None) -> HandBatch:
@@ -63,7 +70,7 @@ def crop_frames(frames: Sequence[HandFrame], rule: CropRule, size: int, keys: Ke
     K = torch.from_numpy(np.stack([frame.K for frame in frames]).astype(np.float32))
     batch["cube_centre"], batch["cube_side"] = _cubes(frames, rule, keys)
     crop, _ = cube_crop(batch["cube_centre"], batch["cube_side"], K, size)
-    cubes = torch.tensor([frame.depth is not None for frame in frames])
+    cubes = torch.tensor([rule.takes_cube(frame) for frame in frames])
     if not cubes.all():
         squares = crop_affine(*_squares(frames, rule, keys), size)
         crop = torch.where(cubes[:, None, None], crop, squares)
@@ -77,17 +84,17 @@ def crop_frames(frames: Sequence[HandFrame], rule: CropRule, size: int, keys: Ke
     return batch
 
 
-def check_croppable(frame: HandFrame) -> None:
+def check_croppable(frame: HandFrame, rule: CropRule) -> None:
     """Raise BadFrame unless the frame's joints say where to cut."""
     valid = _valid(frame)
-    if frame.depth is not None:
+    if rule.takes_cube(frame) or frame.depth is not None:  # depth is cut off before and behind the cube
         z = frame.joints_3d[valid, 2].mean() if frame.joints_3d is not None and valid.any() else 0.0
         if not z > 0:
             raise BadFrame(
-                f"{frame.key}: a depth picture is cut around its joints, but the mean of {valid.sum()} valid joints "
+                f"{frame.key}: a cube is cut around the joints in 3D, but the mean of {valid.sum()} valid joints "
                 f"lies at z = {z:g} m; expected joints before the camera, in metres"
             )
-    elif _pixels(frame) is not None and not _square(frame, 1.0)[2] > 0:
+    if not rule.takes_cube(frame) and _pixels(frame) is not None and not _square(frame, 1.0)[2] > 0:
         raise BadFrame(
             f"{frame.key}: the size of a crop comes from joints that lie apart, but the {valid.sum()} labelled ones do "
             "not; check joints_2d and joint_valid"

@@ -195,7 +195,7 @@ class FrameRecords:
         for candidate in (*range(record, total), *range(record)):
             try:
                 frame = self.frames.frame(candidate)
-                check_croppable(frame)
+                check_croppable(frame, self._rule)
                 return frame
             except BadFrame as error:
                 self._bad.add(epoch, {f"{self.name} {candidate}": str(error)})

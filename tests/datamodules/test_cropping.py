@@ -96,6 +96,15 @@ def test_a_square_holds_the_joints_by_its_factor():
     torch.testing.assert_close((high + low) / 2, torch.full((6, 2), 49.5), atol=1e-3, rtol=0)
 
 
+def test_the_rule_may_say_cube_or_square_for_all():
+    colour, both = ("rgb", "3d"), ("rgb", "depth", "3d")
+    cube, square = (crops(both, rule=CropRule(around=around)) for around in ("cube", "square"))
+    assert torch.equal(cube["crop"], crops(both)["crop"])
+    assert torch.equal(crops(colour, rule=CropRule(around="cube"))["rgb"], cube["rgb"])
+    assert torch.equal(crops(colour)["rgb"], square["rgb"])
+    assert not torch.equal(cube["crop"], square["crop"])
+
+
 @pytest.mark.parametrize("provides", [("depth", "3d"), ("rgb", "3d")])
 def test_jitter_depends_on_the_key_alone_and_keeps_its_bounds(provides):
     rule = CropRule(centre_jitter=0.01, shift=0.1, zoom=0.2)
@@ -154,18 +163,27 @@ def test_frames_that_cannot_be_cut_are_bad():
     frame = frames(1)[0]
     behind = HandFrame(**vars(frame) | {"joints_3d": frame.joints_3d - [0, 0, 1]})
     with pytest.raises(BadFrame, match=r"fake/train/0: .* lies at z = -0.5.* m; expected joints before the camera"):
-        check_croppable(behind)
+        check_croppable(behind, CropRule())
     with pytest.raises(BadFrame, match="the mean of 0 valid joints"):
-        check_croppable(HandFrame(**vars(frame) | {"joint_valid": np.zeros(21, bool)}))
+        check_croppable(HandFrame(**vars(frame) | {"joint_valid": np.zeros(21, bool)}), CropRule())
     one = HandFrame(**vars(frame) | {"joint_valid": np.arange(21) == 3, "depth": None})
     with pytest.raises(BadFrame, match="the 1 labelled ones do not; check joints_2d"):
-        check_croppable(one)
-    check_croppable(frame)
+        check_croppable(one, CropRule())
+    check_croppable(frame, CropRule())
+    flat = HandFrame(key="x", side=1, K=K, size=SIZE, joints_2d=np.eye(21, 2, dtype=np.float32), rgb=frame.rgb)
+    check_croppable(flat, CropRule())
+    with pytest.raises(BadFrame, match="x: a cube is cut around the joints in 3D"):
+        check_croppable(flat, CropRule(around="cube"))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"square": 0.9}, "square: expected at least 1"), ({"shift": -0.1}, "shift"), ({"zoom": float("nan")}, "zoom")],
+    [
+        ({"around": "box"}, "around: expected one of"),
+        ({"square": 0.9}, "square: expected at least 1"),
+        ({"shift": -0.1}, "shift"),
+        ({"zoom": float("nan")}, "zoom"),
+    ],
 )
 def test_wrong_rules_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
