@@ -3,6 +3,7 @@
     python -m datamodules.check <dataset> <folder> [--split test] [--samples 200 | --all] [--picture sheet.png]
 
 Every record's files are looked for; `--samples` of each split, chosen by `--seed`, are opened, `--all` opens every one.
+Records of which a file is missing are not opened; where that is all of them, the labels alone are checked.
 Exit code 0: all is right; 1: something does not agree; 2: the command itself is wrong. Nothing is ever written into
 the dataset's folder.
 """
@@ -103,30 +104,43 @@ def _check(
                     SplitReport(split, {"frames": Verdict("cannot be opened", False)}, [(split, str(error))])
                 )
                 continue
-            missing = list(_missing_files(frames, progress))
-            seen = list(_observe(frames, arguments, progress))
-            reports.append(judge(frames, missing, seen))
-            drawable += [(frames, observation.index) for observation in seen if not observation.error]
+            missing, complete = _look_for_files(frames, progress)
+            seen = list(_observe(frames, complete, arguments, progress))
+            reports.append(judge(frames, missing, seen, labels_alone=not complete))
+            drawable += [(frames, observation.index) for observation in seen if complete and not observation.error]
     return reports, drawable
 
 
-def _missing_files(frames: HandFrames, progress: Progress) -> Iterator[Path]:
-    """Files of any record that do not exist; a folder is listed once, which is faster than asking file by file."""
+def _look_for_files(frames: HandFrames, progress: Progress) -> tuple[list[Path], list[int]]:
+    """Files of any record that do not exist, each once, and the records whose files all exist.
+
+    A folder is listed once, which is faster than asking file by file.
+    """
     listings: dict[Path, set[str]] = {}
-    reported: set[Path] = set()
+    missing: dict[Path, None] = {}
+    complete: list[int] = []
     for index in progress.track(range(len(frames)), description=f"{frames.split}: files"):
+        there = True
         for path in frames.files(index):
             if path.parent not in listings:
                 listings[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
-            if path.name not in listings[path.parent] and path not in reported:
-                reported.add(path)
-                yield path
+            if path.name not in listings[path.parent]:
+                missing[path] = None
+                there = False
+        if there:
+            complete.append(index)
+    return list(missing), complete
 
 
-def _observe(frames: HandFrames, arguments: argparse.Namespace, progress: Progress) -> Iterator[Observation]:
-    count = len(frames) if arguments.all else min(len(frames), arguments.samples)
-    chosen = np.random.default_rng(arguments.seed).choice(len(frames), count, replace=False)
-    observed = observe_all(frames, sorted(chosen.tolist()), arguments.workers)
+def _observe(
+    frames: HandFrames, complete: Sequence[int], arguments: argparse.Namespace, progress: Progress
+) -> Iterator[Observation]:
+    """Open complete records; where there are none, the labels of any."""
+    records = complete or range(len(frames))
+    count = len(records) if arguments.all else min(len(records), arguments.samples)
+    chosen = np.random.default_rng(arguments.seed).choice(len(records), count, replace=False)
+    indices = [records[i] for i in sorted(chosen.tolist())]
+    observed = observe_all(frames, indices, arguments.workers, pictures=bool(complete))
     yield from progress.track(observed, total=count, description=f"{frames.split}: frames")
 
 

@@ -46,32 +46,31 @@ class SplitReport:
         return [name for name, verdict in self.verdicts.items() if verdict.right is False]
 
 
-def judge(frames: HandFrames, missing: Sequence[Path], seen: Sequence[Observation]) -> SplitReport:
+def judge(
+    frames: HandFrames, missing: Sequence[Path], seen: Sequence[Observation], labels_alone: bool = False
+) -> SplitReport:
     """Judge a split.
 
     Args:
         frames: the split.
         missing: files of any of its records that do not exist.
         seen: the records that were opened.
+        labels_alone: whether only their labels were read.
     """
     good = [observation for observation in seen if not observation.error]
     bad = [(str(path), "no such file") for path in missing]
-    bad += [(o.key or f"record {o.index}", o.error) for o in seen if o.error and not _is_missing(o, missing)]
+    bad += [(o.key or f"record {o.index}", o.error) for o in seen if o.error]
+    opened = f"0 of {len(frames)}, the labels of {len(seen)}" if labels_alone else f"{len(seen)} of {len(frames)}"
     verdicts = {
         "frames": _count(frames),
         "files missing": Verdict(str(len(missing)), not missing),
-        "frames opened": Verdict(f"{len(seen)} of {len(frames)}", None if seen else False),
+        "frames opened": Verdict(opened, None if seen else False),
         "bad frames": Verdict(str(len(seen) - len(good)), len(good) == len(seen)),
     }
     if good:
         verdicts |= {name: measure(good) for name, measure in _MEASURES.items()}
         verdicts |= _fit(good)
     return SplitReport(frames.split, verdicts, bad)
-
-
-def _is_missing(observation: Observation, missing: Sequence[Path]) -> bool:
-    """Whether the record's error only says again that a file is missing."""
-    return any(str(path) in observation.error for path in missing)
 
 
 def _count(frames: HandFrames) -> Verdict:

@@ -31,17 +31,26 @@ class Observation:
 
 
 class _Observed(Dataset):
-    def __init__(self, frames: HandFrames) -> None:
-        self.frames = frames
+    def __init__(self, frames: HandFrames, pictures: bool) -> None:
+        self.frames, self.pictures = frames, pictures
 
     def __getitem__(self, index: int) -> Observation:
-        return observe(self.frames, index)
+        return observe(self.frames, index, self.pictures)
 
 
-def observe_all(frames: HandFrames, indices: Sequence[int], workers: int) -> Iterator[Observation]:
-    """Open the records `indices`, in that order, in `workers` processes (0: in this one)."""
+def observe_all(
+    frames: HandFrames, indices: Sequence[int], workers: int, pictures: bool = True
+) -> Iterator[Observation]:
+    """Open the records `indices`, in that order, in `workers` processes (0: in this one).
+
+    Args:
+        frames: the split.
+        indices: of its records.
+        workers: number of processes.
+        pictures: False reads labels alone, where there are no pictures.
+    """
     loader = DataLoader(
-        _Observed(frames),
+        _Observed(frames, pictures),
         batch_size=_BATCH,
         sampler=indices,
         num_workers=workers,
@@ -51,13 +60,13 @@ def observe_all(frames: HandFrames, indices: Sequence[int], workers: int) -> Ite
         yield from batch
 
 
-def observe(frames: HandFrames, index: int) -> Observation:
+def observe(frames: HandFrames, index: int, pictures: bool = True) -> Observation:
     """Open one record; what is wrong with it becomes its `error`."""
     try:
-        frame = frames.frame(index)
+        frame = frames.frame(index) if pictures else frames.labels(index)
     except (ValueError, OSError) as error:
         return Observation(index, error=str(error))
-    broken = broken_promises(frame, frames.provides)
+    broken = broken_promises(frame, frames.provides, pictures)
     if broken:
         return Observation(index, error=f"{frame.key}: {'; '.join(broken)}", key=frame.key)
     return _measure(frame, index)

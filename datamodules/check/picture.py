@@ -13,6 +13,7 @@ from ops.drawing import FINGER_COLOURS, Picture, caption, draw_skeleton, shade_d
 from ops.joints import FINGERS
 
 _SIDE = 320  # px of a panel
+_CAPTION = 36  # px that two lines of text take
 _COLUMNS = 4
 _ROOM = 1.7  # side of what is shown over the larger side of the box around the joints
 _TIPS = (4, 8, 12, 16, 20)
@@ -39,6 +40,7 @@ def _cell(frame: HandFrame) -> Picture:
         panel = cv2.warpAffine(picture, window, (_SIDE, _SIDE), flags=cv2.INTER_NEAREST)
         _draw(panel, joints @ window[:, :2].T + window[:, 2], seen)
         panels.append(panel)
+    panels[0][:_CAPTION] //= 3  # white letters need a dark ground
     caption(panels[0], frame.key.split("/", 1)[-1])
     caption(panels[0], "right" if frame.side else "left", line=1)
     return np.hstack(panels)

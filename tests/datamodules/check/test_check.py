@@ -86,7 +86,8 @@ def test_missing_and_bad_files_are_named_each_once(folder, check):
     (folder / "4.png").write_bytes(b"no picture")
     code, output = check(folder)
     assert code == 1
-    assert "✗ 1" in row(output, "files missing") and "✗ 2" in row(output, "bad frames")
+    assert "✗ 1" in row(output, "files missing") and "✗ 1" in row(output, "bad frames")
+    assert "5 of 6" in row(output, "frames opened")
     assert "2.png: no such file" in output
     assert "4.png: cut off; get it anew" in output
     assert output.count("2.png") == 1
@@ -96,6 +97,15 @@ def test_missing_files_are_found_in_records_that_are_not_opened(folder, check):
     (folder / "5.png").unlink()
     code, output = check(folder, "--samples=1", "--seed=1")
     assert code == 1 and "1 of 6" in row(output, "frames opened") and "5.png: no such file" in output
+
+
+def test_labels_without_pictures_are_checked_alone(folder, check, tmp_path):
+    for path in folder.glob("*.png"):
+        path.unlink()
+    code, output = check(folder, "--side=0", f"--picture={tmp_path / 'sheet.png'}")
+    assert code == 1 and "0 of 6, the labels of 6" in row(output, "frames opened")
+    assert "✓ 0" in row(output, "bad frames") and "✗" in row(output, "side")
+    assert "no frame can be drawn" in output and not (tmp_path / "sheet.png").exists()
 
 
 def test_a_frame_that_breaks_the_contract_is_bad(folder, check):
