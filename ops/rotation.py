@@ -100,6 +100,17 @@ def rigid_alignment(source: Tensor, target: Tensor, weights: Tensor | None = Non
     """
     check_shape("source", source, ("B", "N", 3))
     check_shape("target", target, tuple(source.shape))
+    rotation, translation, factor = rigid_motion(source, target, weights, scale)
+    return factor[:, None, None] * (source @ rotation.transpose(1, 2)) + translation[:, None]
+
+
+def rigid_motion(
+    source: Tensor, target: Tensor, weights: Tensor | None = None, scale: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotation (B, 3, 3), translation (B, 3) and scale (B,), 1 unless asked for, of `rigid_alignment`.
+
+    target = scale * rotation @ source + translation.
+    """
     weights = torch.ones_like(source[..., 0]) if weights is None else weights.to(source.dtype)
     weights = weights[..., None] / weights.sum(-1)[:, None, None].clamp_min(1e-12)
     source_mean = (weights * source).sum(1, keepdim=True)
@@ -113,7 +124,8 @@ def rigid_alignment(source: Tensor, target: Tensor, weights: Tensor | None = Non
     factor = torch.ones_like(s[:, 0])
     if scale:
         factor = (s * signs).sum(-1) / (weights * a * a).sum((1, 2)).clamp_min(1e-20)
-    return factor[:, None, None] * (a @ rotation.transpose(1, 2)) + target_mean
+    translation = target_mean - factor[:, None, None] * (source_mean @ rotation.transpose(1, 2))
+    return rotation, translation[:, 0], factor
 
 
 def _skew(m: Tensor, i: int, j: int) -> Tensor:
