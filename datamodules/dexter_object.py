@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split
-from datamodules.label_files import camera_matrix, check_finite_labels, dataset_folder, label_file
+from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, label_file
 from datamodules.picture_files import read_depth16, read_rgb
 from ops.checks import check_choice
 from ops.joints import CANONICAL_JOINTS, FINGERS
@@ -95,8 +95,11 @@ class DexterObjectFrames(HandFrames):
     def labels(self, index: int) -> HandFrame:
         """All of a record but its picture."""
         valid = self._valid[index]
-        check_finite_labels(self._folder, self._files[index], tips=self._tips[index], pixels=self._pixels[index])
         tips = self._tips[index]
+        tips_file, pixels_file = self._label_files(self._files[index].split("/")[0])
+        check_finite_labels(tips_file, self._files[index], tips=tips)
+        check_finite_labels(pixels_file, self._files[index], pixels=self._pixels[index])
+        check_before_camera(tips_file, self._files[index], tips[valid])
         if self._camera == "color":
             tips = (tips @ TO_COLOR.T + TO_COLOR_SHIFT) * valid[:, None]
         K, size = CAMERAS[self._camera]
@@ -126,19 +129,23 @@ class DexterObjectFrames(HandFrames):
         """The one picture."""
         return [self._folder / self._files[index]]
 
+    def _label_files(self, sequence: str) -> tuple[Path, Path]:
+        """The annotations in 3D and in 2D."""
+        three, two = (self._folder / sequence / "annotations" / f"{sequence}{dimensions}D.txt" for dimensions in (3, 2))
+        return three, two
+
     def _read_sequence(self, sequence: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Tips (N, 5, 3) millimetres, pixels (N, 5, 2), pictures (N,) as paths within the folder."""
-        annotations = self._folder / sequence / "annotations"
-        tips = _read_fields(annotations / f"{sequence}3D.txt", 3)
-        pixels = _read_fields(annotations / f"{sequence}2D.txt", 2)
+        tips_file, pixels_file = self._label_files(sequence)
+        tips, pixels = _read_fields(tips_file, 3), _read_fields(pixels_file, 2)
         folder = self._folder / sequence / self._camera
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder of pictures; unpack the dataset there")
         files = sorted((path.name for path in folder.iterdir() if path.suffix), key=_number)
         if len(pixels) != len(tips) or len(files) < len(tips):
             raise BadFrame(
-                f"{annotations}: expected as many lines of 2D as of 3D and a picture for each, got {len(pixels)}, "
-                f"{len(tips)} and {len(files)} in {folder}; get the sequence anew"
+                f"{tips_file}: expected as many lines as in {pixels_file.name} and a picture for each, got "
+                f"{len(tips)}, {len(pixels)} and {len(files)} in {folder}; get the sequence anew"
             )
         if len(files) > len(tips):
             warnings.warn(f"{folder}: {len(files)} pictures, of which the first {len(tips)} are labelled", stacklevel=4)

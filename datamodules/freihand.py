@@ -17,7 +17,14 @@ import numpy as np
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
 from datamodules.json_rows import JsonRows
-from datamodules.label_files import check_camera, check_finite_labels, dataset_folder, number_array, read_json
+from datamodules.label_files import (
+    check_before_camera,
+    check_camera,
+    check_finite_labels,
+    dataset_folder,
+    number_array,
+    read_json,
+)
 from datamodules.picture_files import read_grey, read_rgb
 from ops.checks import check_choice
 
@@ -37,12 +44,13 @@ class FreiHAND(HandDataset):
     Args:
         folder: holds `training_xyz.json` or `evaluation_xyz.json`, and the pictures' folders beside it.
         versions: backgrounds to use in training.
-        vertices: give MANO's vertices; a pass over 1.5 GB of text when a split is opened.
+        vertices: give MANO's vertices. They are 1.5 GB of text: a pass over it when a split is opened, and as long to
+            read for each record as its picture takes.
     """
 
     name = "freihand"
 
-    def __init__(self, folder: str | Path, versions: Sequence[Version] = VERSIONS, vertices: bool = True) -> None:
+    def __init__(self, folder: str | Path, versions: Sequence[Version] = VERSIONS, vertices: bool = False) -> None:
         if not versions:
             raise ValueError(f"versions: expected at least one of {', '.join(VERSIONS)}, got none")
         for version in versions:
@@ -88,6 +96,7 @@ class FreiHANDFrames(HandFrames):
         check_camera(self._file.with_name(f"{self._part}_K.json"), pose, self._K[pose])
         joints = self._xyz[pose].copy()
         check_finite_labels(self._file, pose, xyz=joints)
+        check_before_camera(self._file, pose, joints)
         vertices = None
         if self._vertices is not None:
             vertices = self._vertices[pose].astype(np.float32)
@@ -131,7 +140,7 @@ class FreiHANDFrames(HandFrames):
     def _open_vertices(self) -> JsonRows:
         path = self._file.with_name(f"{self._part}_verts.json")
         if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file; download it with the dataset, or say vertices=False")
+            raise FileNotFoundError(f"{path}: no such file; download it with the dataset, or do without vertices")
         rows = JsonRows(path, (VERTICES, 3))
         self._check_counts(len(self._xyz), {path: len(rows)})
         return rows

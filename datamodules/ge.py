@@ -15,6 +15,7 @@ import numpy as np
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split
 from datamodules.label_files import (
     camera_matrix,
+    check_before_camera,
     check_camera,
     check_finite_labels,
     dataset_folder,
@@ -77,6 +78,7 @@ class GeFrames(HandFrames):
         """All of a record but its picture."""
         name, joints = str(self._names[index]), self._joints[index] / np.float32(100)
         check_finite_labels(self._file, name, joints=joints)
+        check_before_camera(self._file, name, joints)
         return HandFrame(
             key=f"ge/test/{PurePosixPath(name).stem}",
             side=0,

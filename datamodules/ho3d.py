@@ -17,11 +17,18 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
-from datamodules.label_files import check_camera, check_finite_labels, dataset_folder, label_file, number_array
+from datamodules.label_files import (
+    check_before_camera,
+    check_camera,
+    check_finite_labels,
+    dataset_folder,
+    label_file,
+    number_array,
+)
 from datamodules.picture_files import read_packed_depth, read_rgb
 from ops.checks import check_choice
 from ops.joints import CANONICAL_JOINTS, MODEL_TO_CANONICAL
-from ops.safe_pickle import load_pickle
+from ops.safe_pickle import RefusedPickle, load_pickle
 
 SIZE = (480, 640)
 RECORDS = {"v2": {"train": 66034, "evaluation": 11524}, "v3": {"train": 83325, "evaluation": 20137}}
@@ -84,13 +91,12 @@ class HO3DFrames(HandFrames):
     def labels(self, index: int) -> HandFrame:
         """All of a record but its pictures: one small file is read."""
         file = self._file(index, "meta", "pkl")
-        meta = load_pickle(label_file(file), max_bytes=MAX_META_BYTES)
-        if not isinstance(meta, dict):
-            raise BadFrame(f"{file}: expected a dict of labels, got a {type(meta).__name__}; get the file anew")
+        meta = _read_meta(file)
         K = number_array(file, "camMat", meta.get("camMat"), (3, 3))
         check_camera(file, "camMat", K)
         points, valid = self._joints(file, meta.get("handJoints3D"))
         check_finite_labels(file, "handJoints3D", joints=points)
+        check_before_camera(file, "handJoints3D", points)
         joints = np.zeros((len(CANONICAL_JOINTS), 3), dtype=np.float32)
         joints[valid] = points[[TO_CANONICAL[joint] for joint in np.flatnonzero(valid)]]
         return HandFrame(
@@ -137,6 +143,19 @@ def _read_list(file: Path) -> list[str]:
         if not _RECORD.fullmatch(record):
             raise BadFrame(f"{file}, line {number}: expected 'sequence/frame', got {record!r:.60}; get the file anew")
     return records
+
+
+def _read_meta(file: Path) -> dict:
+    """Labels of one record. A file that is lost or damaged is a bad frame; one that wants to run code is refused."""
+    try:
+        meta = load_pickle(label_file(file), max_bytes=MAX_META_BYTES)
+    except RefusedPickle:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        raise BadFrame(str(error)) from error
+    if not isinstance(meta, dict):
+        raise BadFrame(f"{file}: expected a dict of labels, got a {type(meta).__name__}; get the file anew")
+    return meta
 
 
 def _find_version(folder: Path, record: str) -> Version:

@@ -92,8 +92,11 @@ def test_frames_that_show_no_tip_are_left_out_and_counted(damaged):
         (lines_of_tips(1, "x") * 2, r"Grasp13D\.txt, line 1: expected five fields of 3 numbers"),
         ("\n", r"Grasp13D\.txt: expected lines of labels, got none"),
         ("", r"Grasp13D\.txt: the label file is empty"),
-        (lines_of_tips(1, 500), "as many lines of 2D as of 3D and a picture for each, got 2, 1 and 2"),
-        (lines_of_tips(3, 500), "as many lines of 2D as of 3D and a picture for each, got 2, 3 and 2"),
+        (
+            lines_of_tips(1, 500),
+            r"Grasp13D\.txt: expected as many lines as in Grasp12D\.txt and a picture for each, got 1, 2 and 2",
+        ),
+        (lines_of_tips(3, 500), "and a picture for each, got 3, 2 and 2"),
     ],
 )
 def test_annotations_that_cannot_be_used_are_refused_when_opened(damaged, text, message):
@@ -106,7 +109,9 @@ def test_bad_records_more_pictures_and_wrong_options_are_named(damaged):
     annotation(damaged).write_text(lines_of_tips(1, "nan") + lines_of_tips(1, 500))
     frames = DexterObject(damaged).frames("test")
     frames.frame(1)
-    with pytest.raises(BadFrame, match=r"image_00000_color\.png: tips: expected finite numbers"):
+    with pytest.raises(
+        BadFrame, match=r"Grasp13D\.txt, record .*image_00000_color\.png: tips: expected finite numbers"
+    ):
         frames.frame(0)
     shutil.copy(damaged / "data/Pinch/depth/image_00000_depth.png", damaged / "data/Grasp1/color/image_00001_color.png")
     with pytest.raises(BadFrame, match=r"image_00001_color\.png: expected 8-bit colour, got 16 bits"):

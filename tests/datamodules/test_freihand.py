@@ -34,7 +34,7 @@ def change(path, edit):
 
 def test_generated_records_fit_their_pictures(generated):
     for split, count, full in (("train", 8, 127636), ("val", 4, 2604), ("test", 2, 3960)):
-        frames = FreiHAND(generated).frames(split)
+        frames = FreiHAND(generated, vertices=True).frames(split)
         read = check_frames(frames)
         assert len(read) == count and frames.expected == full
         assert {frame.side for frame in read} == {1} and (sides(read) == 1).all()
@@ -85,7 +85,7 @@ def test_a_real_picture_has_the_stated_size():
 def test_annotations_that_cannot_be_used_are_refused_when_opened(damaged, name, edit, message):
     change(damaged / f"training_{name}.json", edit)
     with pytest.raises(BadFrame, match=message):
-        FreiHAND(damaged).frames("train")
+        FreiHAND(damaged, vertices=True).frames("train")
 
 
 def test_a_bad_record_is_refused_alone(damaged):
@@ -99,7 +99,7 @@ def test_a_bad_record_is_refused_alone(damaged):
         FreiHAND(damaged).frames("test").labels(1)
     change(damaged / "training_verts.json", lambda c: c[1].pop())
     with pytest.raises(BadFrame, match=r"training_verts\.json, row 1: expected numbers of shape \(778, 3\)"):
-        FreiHAND(damaged).frames("train").labels(1)
+        FreiHAND(damaged, vertices=True).frames("train").labels(1)
     (damaged / "training/mask/00000000.jpg").unlink()
     with pytest.raises(BadFrame, match=r"mask/00000000\.jpg: no such picture"):
         FreiHAND(damaged).frames("train").frame(0)
@@ -107,9 +107,9 @@ def test_a_bad_record_is_refused_alone(damaged):
 
 def test_what_is_not_there_is_named(damaged):
     (damaged / "evaluation_verts.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"evaluation_verts\.json: .*or say vertices=False"):
-        FreiHAND(damaged).frames("test")
-    assert len(FreiHAND(damaged, vertices=False).frames("test")) == 2
+    with pytest.raises(FileNotFoundError, match=r"evaluation_verts\.json: .*or do without vertices"):
+        FreiHAND(damaged, vertices=True).frames("test")
+    assert len(FreiHAND(damaged).frames("test")) == 2
     (damaged / "evaluation_xyz.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"evaluation_xyz\.json: no such label file"):
         FreiHAND(damaged).frames("test")

@@ -114,16 +114,16 @@ def test_labels_that_are_no_labels_are_refused(damaged):
     frames, file = HO3D(damaged).frames("train"), meta_file(damaged)
     for data, error, message in (
         (b"cos\nsystem\n(S'touch canary'\ntR.", RefusedPickle, r"0000\.pkl: refused.*'os\.system'"),
-        (file.read_bytes()[:-50], ValueError, r"0000\.pkl: damaged, truncated or no pickle"),
+        (file.read_bytes()[:-50], BadFrame, r"0000\.pkl: damaged, truncated or no pickle"),
         (pickle.dumps([1, 2]), BadFrame, r"0000\.pkl: expected a dict of labels, got a list"),
         (b"", BadFrame, r"0000\.pkl: the label file is empty"),
-        (pickle.dumps(b"x" * (1 << 20)), ValueError, r"0000\.pkl: expected at most 1048576 bytes"),
+        (pickle.dumps(b"x" * (1 << 20)), BadFrame, r"0000\.pkl: expected at most 1048576 bytes"),
     ):
         file.write_bytes(data)
         with pytest.raises(error, match=message):
             frames.frame(0)
     file.unlink()
-    with pytest.raises(FileNotFoundError, match=r"0000\.pkl: no such label file"):
+    with pytest.raises(BadFrame, match=r"0000\.pkl: no such label file"):
         frames.frame(0)
 
 
