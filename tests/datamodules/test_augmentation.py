@@ -23,6 +23,15 @@ from tests.datamodules.fake_frames import BLOB, FakeFrames, blobs, offset
 SIZE, COUNT = 96, 6
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Pictures this small make threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def renderer():
     return HandRenderer(open_hand(), SIZE, ("depth", "parts", "rgb"))
@@ -193,16 +202,20 @@ def test_backgrounds_change_and_hands_do_not(rendered):
 
 
 def test_noise_has_the_drawn_spread_and_holes_the_drawn_share(rendered):
-    hand = rendered["depth"] > 0
-    spreads, shares = [], []
-    for step in range(12):
-        noise = augment(rendered, Augmentation(depth_noise=0.01), 0, step)["depth"] - rendered["depth"]
-        assert (noise[~hand] == 0).all()
-        spreads += [noise[row][hand[row]].std().item() for row in range(COUNT)]
-        lost = augment(rendered, Augmentation(depth_holes=0.4), 0, step)["depth"] == 0
-        shares.append((lost & hand).float().sum().item() / hand.float().sum().item())
-    assert np.mean(spreads) == pytest.approx(0.005, rel=0.25) and max(spreads) < 0.0105
-    assert np.mean(shares) == pytest.approx(0.2, rel=0.25)
+    copies = 12
+    many = {name: value * copies for name, value in rendered.items() if isinstance(value, list)}
+    many |= {name: torch.cat([rendered[name]] * copies) for name in ("depth", "K")}
+    many["key"] = [f"{key}/{copy}" for copy in range(copies) for key in rendered["key"]]
+    hand = many["depth"] > 0
+    noise = augment(many, Augmentation(depth_noise=0.01), 0, 0)["depth"] - many["depth"]
+    spreads = [one[seen].std().item() for one, seen in zip(noise, hand, strict=True)]
+    assert (noise[~hand] == 0).all()
+    assert np.mean(spreads) == pytest.approx(0.005, rel=0.25) and min(spreads) < 0.001 and 0.009 < max(spreads) < 0.0105
+    lost = augment(many, Augmentation(depth_holes=0.4), 0, 0)["depth"] == 0
+    shares = [one[seen].float().mean().item() for one, seen in zip(lost, hand, strict=True)]
+    assert (
+        np.mean(shares) == pytest.approx(0.2, rel=0.25) and min(shares) < 0.05 and 0.3 < max(shares) < 0.6
+    )  # blocks on small hands
 
 
 def test_erasing_loses_one_rectangle_and_no_label(rendered):
