@@ -23,7 +23,7 @@ from datamodules.label_files import (
     label_file,
 )
 from datamodules.picture_files import read_depth16
-from datamodules.point_labels import canonical_joints
+from datamodules.point_labels import canonical_joints, canonical_weights
 from ops.checks import check_choice
 from ops.joints import ICVL16_CANONICAL
 
@@ -33,6 +33,7 @@ TRAIN_LINES, TEST_LINES = 331_006, (702, 894)
 _FARTHEST_MM = 30_000  # what is beyond is nothing
 _ORIGINAL = 8  # digits at least in the name of a recorded sequence: a date; copies have short names, by their angle
 _NUMBERS = 48
+_WEIGHTS = canonical_weights(ICVL16_CANONICAL, 16)
 _MM = np.float32(0.001)
 
 
@@ -94,7 +95,7 @@ class ICVLFrames(HandFrames):
         check_before_camera(file, f"line {line}", uvd)
         z = uvd[:, 2:] * _MM
         points = np.concatenate([(uvd[:, :2] - K[:2, 2]) / (K[0, 0], K[1, 1]) * z, z], 1).astype(np.float32)
-        joints, valid = canonical_joints(points, ICVL16_CANONICAL)
+        joints, valid = canonical_joints(points, _WEIGHTS)
         return HandFrame(
             key=f"icvl/{self.split}/{self._pictures[index].decode().removesuffix('.png')}",
             side=0,
@@ -102,7 +103,7 @@ class ICVLFrames(HandFrames):
             size=SIZE,
             joints_3d=joints,
             joint_valid=valid,
-            joints_2d=canonical_joints(uvd[:, :2], ICVL16_CANONICAL)[0],
+            joints_2d=canonical_joints(uvd[:, :2], _WEIGHTS)[0],
             palm=points[0].copy(),
             points=points,
         )

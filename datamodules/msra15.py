@@ -16,7 +16,7 @@ import numpy as np
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
 from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, label_file
 from datamodules.picture_files import read_whole
-from datamodules.point_labels import canonical_joints
+from datamodules.point_labels import canonical_joints, canonical_weights
 from ops.checks import check_choice
 from ops.joints import MSRA21_CANONICAL
 
@@ -35,6 +35,7 @@ FAULTY: dict[tuple[str, str], tuple[int, ...]] = {
     ("P8", "4"): (168,),
 }
 _HEADER = 6 * 4
+_WEIGHTS = canonical_weights(MSRA21_CANONICAL, 21)
 _MM = np.float32(0.001)
 
 
@@ -94,7 +95,7 @@ class MSRA15Frames(HandFrames):
         folder, number, points = self._folders[self._place[index]], int(self._number[index]), self._points[index]
         check_finite_labels(folder / "joint.txt", number, joints=points)
         check_before_camera(folder / "joint.txt", number, points)
-        joints, valid = canonical_joints(points, MSRA21_CANONICAL)
+        joints, valid = canonical_joints(points, _WEIGHTS)
         return HandFrame(
             key=f"msra15/{self.split}/{folder.parts[-2]}/{folder.parts[-1]}/{number:06d}",
             side=1,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.frames import HandDataset, HandFrame, HandFrames, Split, held_out
+from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
 from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, read_mat
 from datamodules.picture_files import read_packed_depth
-from datamodules.point_labels import canonical_joints
+from datamodules.point_labels import canonical_joints, canonical_weights
 from ops.checks import check_choice
 from ops.joints import NYU36, NYU36_CANONICAL
 
@@ -30,6 +30,7 @@ CUBE_SIDE, SECOND_CUBE_SIDE = 0.3, 0.25  # metres, as published evaluations crop
 # a surface behind the hand that the cameras saw is as far as 2 m; what no camera saw is stored as 0 or beyond this
 _FARTHEST_MM = 10_000
 _PALM = NYU36.index("PALM_3")
+_WEIGHTS = canonical_weights(NYU36_CANONICAL, len(NYU36))
 _MM = np.float32(0.001)
 
 
@@ -71,7 +72,10 @@ class NYUFrames(HandFrames):
         self._file = self._folder / "joint_data.mat"
         shape = (3, None, len(NYU36), 3)
         arrays = read_mat(self._file, {"joint_xyz": shape, "joint_uvd": shape})
-        total = min(array.shape[1] for array in arrays.values())
+        total, labelled = (arrays[name].shape[1] for name in ("joint_xyz", "joint_uvd"))
+        if total != labelled or not total:
+            got = f"{total} and {labelled}" if total != labelled else "none"
+            raise BadFrame(f"{self._file}: expected equally many frames in joint_xyz and joint_uvd, got {got}")
         self._numbers = _kept(total, split)
         self._views = tuple(views)
         chosen = np.ix_([view - 1 for view in views], self._numbers)
@@ -92,8 +96,8 @@ class NYUFrames(HandFrames):
         record = f"{number + 1} of camera {self._views[view]}"
         check_finite_labels(self._file, record, joint_xyz=points, joint_uvd=uv)
         check_before_camera(self._file, record, points)
-        joints, valid = canonical_joints(points, NYU36_CANONICAL)
-        joints_2d = canonical_joints(uv, NYU36_CANONICAL)[0]
+        joints, valid = canonical_joints(points, _WEIGHTS)
+        joints_2d = canonical_joints(uv, _WEIGHTS)[0]
         joints_2d[0] = (K @ joints[0])[:2] / joints[0, 2]  # the wrist is a mean, which a picture shows elsewhere
         second = self.split == "test" and number >= SECOND_ACTOR
         return HandFrame(

@@ -5,24 +5,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def canonical_joints(
-    points: np.ndarray, sources: Mapping[int, Sequence[int]], valid: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Canonical joints as means of a dataset's points.
+def canonical_weights(sources: Mapping[int, Sequence[int]], count: int) -> np.ndarray:
+    """(21, P) float32 that make joints of points; rows of joints that the dataset does not label are 0.
 
     Args:
-        points: (P, D) in the dataset's order.
         sources: canonical joint -> the points whose mean it is (`ops.joints.NYU36_CANONICAL`).
-        valid: (P,) bool; None: all.
-
-    Returns:
-        (21, D) float32, 0 where not labelled; (21,) bool, labelled.
+        count: number of points P of the dataset.
     """
-    valid = np.ones(len(points), dtype=bool) if valid is None else valid
-    joints, labelled = np.zeros((21, points.shape[1]), np.float32), np.zeros(21, dtype=bool)
+    weights = np.zeros((21, count), np.float32)
     for joint, rows in sources.items():
-        rows = list(rows)
-        labelled[joint] = valid[rows].all()
-        if labelled[joint]:
-            joints[joint] = points[rows].mean(0)
-    return joints, labelled
+        weights[joint, list(rows)] = 1 / len(rows)
+    return weights
+
+
+def canonical_joints(points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical joints (21, D) float32 of points (P, D), 0 where not labelled; and (21,) bool, labelled."""
+    return weights @ points, weights.any(1)

@@ -17,7 +17,7 @@ import scipy.io
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
 from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, label_file
 from datamodules.picture_files import read_depth16, read_grey, read_packed_depth
-from datamodules.point_labels import canonical_joints
+from datamodules.point_labels import canonical_joints, canonical_weights
 from datamodules.synhand5m_layout import DEFAULT_LAYOUT, INDEX, PACKINGS, read_layout
 from ops.checks import check_choice
 
@@ -72,6 +72,8 @@ class SynHand5MFrames(HandFrames):
         self._place = np.array(_kept(len(numbers), split))
         self._numbers = numbers[self._place]
         self.expected = None if part["frames"] is None else len(_kept(part["frames"], split))
+        sources = {joint: (row,) for joint, row in enumerate(layout["order"]) if row is not None}
+        self._weights = canonical_weights(sources, layout["joints"]["count"])
         self._K = camera_matrix(**{key: float(value) for key, value in layout["camera"].items()})
 
     def __len__(self) -> int:
@@ -82,8 +84,7 @@ class SynHand5MFrames(HandFrames):
         """All of a record but its pictures."""
         layout = self._layout
         points = self._points("joints", index)
-        sources = {joint: (row,) for joint, row in enumerate(layout["order"]) if row is not None}
-        joints, valid = canonical_joints(points, sources)
+        joints, valid = canonical_joints(points, self._weights)
         return HandFrame(
             key=f"synhand5m/{self.split}/{self._numbers[index]:07d}",
             side=int(layout["side"] == "right"),

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.generated.hands import pose_hands, render_hands, save_picture
 from datamodules.label_files import camera_matrix
-from datamodules.synhand5m import DEFAULT_LAYOUT, read_layout
+from datamodules.synhand5m_layout import DEFAULT_LAYOUT, read_layout
 from ops.joints import CANONICAL_JOINTS
 
 
