@@ -1,0 +1,203 @@
+"""How fast the readers are, against a bare loop that only decodes the same files, and whether their memory stays flat.
+
+    python -m benchmarks.readers [names ...] [--count 256] [--rounds 5] [--save]
+
+Every dataset is written in its published layout with pictures of the published sizes, on the local disk; all are read
+once before, so that they lie in memory.
+
+- `<name>`: samples a second of the training split as training gets them: shuffled, read, checked, cropped to 128 x 128,
+  batched and sent by 2 workers.
+- `<name>_bare`: the same by 2 processes that decode the records' pictures with the same library and do nothing else.
+- `<name>_over_bare`: one over the other, the median of rounds that take turns; the goal is 0.8.
+- `<name>_over_bare_cpu`: the same ratio in processor time, which other programs on the machine disturb less.
+- `<name>_memory_growth_mb`: how much the proportional memory of 8 workers together grew over an epoch, after its first
+  quarter; `worker_memory_growth_mb` is the largest.
+"""
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.report import emit
+from datamodules.datasets import DATASETS, dataset_class
+from datamodules.frames import HandDataset, HandFrames
+from datamodules.hand_data import HandData
+
+WORKERS, MEMORY_WORKERS = 2, 8
+BATCH, IMAGE_SIZE = 32, 128
+SAMPLES = 1280  # of a round
+MEMORY_SAMPLES = 3_200
+WARM_UP = 4 * WORKERS  # batches: compiled code is loaded, prefetched batches run out
+ICVL_LINES = 331_006  # as published: what a worker's memory must not grow by; they name the same pictures over and over
+GOAL = 0.8
+TEST_ONLY = [name for name, entry in DATASETS.items() if entry.splits == ("test",)]
+
+
+class Speed(NamedTuple):
+    """Of one round."""
+
+    rate: float  # samples a second
+    cpu: float  # processor seconds per sample, of the processes that read
+
+
+def main() -> None:
+    """Measure, print, and store if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(DATASETS)}; default: all")
+    parser.add_argument("--count", type=int, default=256, help="records written per dataset")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="readers-") as root:
+        for name in track(arguments.names or list(DATASETS), description="readers"):
+            dataset = write(name, Path(root) / name, arguments.count)
+            figures |= speeds(name, dataset, arguments.rounds)
+            figures[f"{name}_memory_growth_mb"] = memory_growth(name, dataset)
+    growths = [value for figure, value in figures.items() if figure.endswith("_memory_growth_mb")]
+    figures["worker_memory_growth_mb"] = max(growths)
+    emit("readers", {name: round(value, 3) for name, value in figures.items()}, _table(figures), arguments.save)
+
+
+def write(name: str, folder: Path, count: int) -> HandDataset:
+    """A dataset of about `count` generated records in its published layout; ICVL's labels in their full length."""
+    folder.mkdir()
+    writer = getattr(importlib.import_module(f"benchmarks.generated.{name}"), f"write_{name}")
+    writer(folder, train=0, test=count) if name in TEST_ONLY else writer(folder, train=count, test=2)
+    if name == "icvl":
+        labels = folder / "Training" / "labels.txt"
+        lines = labels.read_text().splitlines(keepends=True)
+        labels.write_text("".join(lines[i % len(lines)] for i in range(ICVL_LINES)))
+    return dataset_class(name)(folder)
+
+
+def speeds(name: str, dataset: HandDataset, rounds: int) -> dict[str, float]:
+    """Samples a second of the reader and of the bare loop, taking turns."""
+    frames = dataset.frames(_split(name))
+    records = range(min(len(frames), SAMPLES))
+    pictures = [[str(path) for path in frames.files(i)] for i in records]
+    context = multiprocessing.get_context("fork")
+    with context.Pool(WORKERS, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        _bare_round(pool, pictures)  # fills the cache of the disk
+        pairs = [(_reader_round(name, dataset), _bare_round(pool, pictures)) for _ in range(rounds)]
+    return {
+        name: statistics.median(reader.rate for reader, _ in pairs),
+        f"{name}_bare": statistics.median(bare.rate for _, bare in pairs),
+        f"{name}_over_bare": statistics.median(reader.rate / bare.rate for reader, bare in pairs),
+        f"{name}_over_bare_cpu": statistics.median(bare.cpu / reader.cpu for reader, bare in pairs),
+    }
+
+
+def _split(name: str) -> str:
+    return "test" if name in TEST_ONLY else "train"
+
+
+def _batches(name: str, dataset: HandDataset, samples: int, workers: int):  # noqa: ANN202 - torch's iterator
+    """Training batches of a reader; test sets are walked in the same way."""
+    if name in TEST_ONLY:
+        dataset = _AsTraining(dataset)
+    data = HandData({name: dataset}, batch_size=BATCH, epoch_size=samples, image_size=IMAGE_SIZE, num_workers=workers)
+    return iter(data.train_dataloader())
+
+
+class _AsTraining(HandDataset):
+    """A test set that is walked as a training set is, shuffled and again and again."""
+
+    def __init__(self, dataset: HandDataset) -> None:
+        self.name = dataset.name
+        self._dataset = dataset
+
+    def frames(self, split: str) -> HandFrames:
+        """The test split, whatever is asked for."""
+        return self._dataset.frames("test")
+
+
+def _reader_round(name: str, dataset: HandDataset) -> Speed:
+    others = _children()
+    batches = _batches(name, dataset, SAMPLES + WARM_UP * BATCH, WORKERS)
+    for _ in range(WARM_UP):
+        next(batches)
+    workers = _children() - others
+    start, cpu = time.perf_counter(), sum(map(_processor_seconds, workers))
+    for _ in range(SAMPLES // BATCH):
+        next(batches)
+    seconds, cpu = time.perf_counter() - start, sum(map(_processor_seconds, workers)) - cpu
+    return Speed(SAMPLES / seconds, cpu / SAMPLES)
+
+
+def _bare_round(pool: Pool, pictures: Sequence[Sequence[str]]) -> Speed:
+    order = np.random.default_rng(0).integers(len(pictures), size=SAMPLES)
+    shares = [[path for record in order[worker::WORKERS] for path in pictures[record]] for worker in range(WORKERS)]
+    start = time.perf_counter()
+    cpu = pool.map(_decode, shares, chunksize=1)
+    return Speed(SAMPLES / (time.perf_counter() - start), sum(cpu) / SAMPLES)
+
+
+def _decode(paths: Sequence[str]) -> float:
+    """Decode pictures and drop them; processor seconds that it took."""
+    start = time.process_time()
+    for path in paths:
+        if path.endswith(".bin"):
+            np.fromfile(path, np.float32)
+        else:
+            assert cv2.imread(path, cv2.IMREAD_UNCHANGED) is not None
+    return time.process_time() - start
+
+
+def memory_growth(name: str, dataset: HandDataset) -> float:
+    """Megabytes that 8 workers together grew by between the first quarter and the end of an epoch."""
+    others = _children()
+    batches = _batches(name, dataset, MEMORY_SAMPLES, MEMORY_WORKERS)
+    total = MEMORY_SAMPLES // BATCH
+    early = 0.0
+    for number in range(total):
+        next(batches)
+        if number == total // 4:
+            early = sum(map(_megabytes, _children() - others))
+    return sum(map(_megabytes, _children() - others)) - early
+
+
+def _table(figures: dict[str, float]) -> Table:
+    table = Table("reader", "samples/s", "bare", "over bare", "in CPU time", "goal", "growth, MB", title="Readers")
+    for name in DATASETS:
+        if name in figures:
+            ratio = figures[f"{name}_over_bare"]
+            row = [f"{figures[name]:.0f}", f"{figures[f'{name}_bare']:.0f}", f"{ratio:.2f}"]
+            row += [f"{figures[f'{name}_over_bare_cpu']:.2f}", f"{GOAL} {'✓' if ratio >= GOAL else '✗'}"]
+            table.add_row(name, *row, f"{figures[f'{name}_memory_growth_mb']:.1f}")
+    return table
+
+
+def _processor_seconds(pid: int) -> float:
+    """User and system time of a process (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _megabytes(pid: int) -> float:
+    """Proportional memory of a process (Linux): pages that several processes share are divided among them."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def _children() -> set[int]:
+    return {process.pid for process in multiprocessing.active_children()}
+
+
+if __name__ == "__main__":
+    main()
