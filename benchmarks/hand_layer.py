@@ -91,10 +91,10 @@ def measure(model: HandModel, peers: dict[str, Layer], device: str, rounds: int)
 
 def our_layers(model: HandModel, device: str) -> dict[str, Layer]:
     """The ways to run our layer, by name."""
-    layers = {"ours, eager": HandLayer(model).to(device)}
+    layers = {"ours, eager": HandLayer(model, convention="model").to(device)}
     if device == "cuda":
-        layers["ours, triton"] = HandLayer(model, backend="triton").to(device)
-    layers["ours, compiled"] = torch.compile(HandLayer(model).to(device), fullgraph=True)
+        layers["ours, triton"] = HandLayer(model, convention="model", backend="triton").to(device)
+    layers["ours, compiled"] = torch.compile(HandLayer(model, convention="model").to(device), fullgraph=True)
     return {name: _vertices_and_joints(layer) for name, layer in layers.items()}
 
 
@@ -114,7 +114,7 @@ def _vertices_and_joints(layer: Callable) -> Layer:
 
 def _graphed(model: HandModel, batch: int) -> Layer:
     """The Triton layer, its kernels recorded once per batch size as CUDA graphs."""
-    layer = HandLayer(model, backend="triton").cuda()
+    layer = HandLayer(model, convention="model", backend="triton").cuda()
     return _vertices_and_joints(torch.cuda.make_graphed_callables(layer, hands(batch, "cuda")))
 
 

@@ -1,4 +1,4 @@
-"""Fingerprints of the rendered domains' test splits: any change of hands, poses, views, noise or renderer shows.
+"""Fingerprints of the rendered domains' test splits: a change of hands, poses, views, noise, renderer or labels shows.
 
 python -m datamodules.fingerprint writes them to `fingerprints.json`; a result on a test split is stored with its own.
 """
@@ -15,6 +15,7 @@ from datamodules.domains import DOMAINS, Domain
 from datamodules.hand_sampler import HandSampler
 from datamodules.rendering import HandRenderer
 from ops.hand_model import open_hand
+from ops.hand_model.conventions import joint_convention
 
 FILE = Path(__file__).parent / "fingerprints.json"
 _PICTURES = 256  # frames that are rendered
@@ -25,6 +26,7 @@ class Fingerprint(TypedDict):
     """Of one domain's test split."""
 
     parameters: str  # hash of the hand model and of all frames' parameters
+    convention: str  # name and hash of the default convention, in which the joints are labelled
     pictures: list[float]  # mean pixels per frame of each of the 20 parts, then mean depth on the hand in metres
 
 
@@ -38,12 +40,15 @@ def fingerprint(domain: Domain) -> Fingerprint:
         for part in value if isinstance(value, tuple) else (value,):
             steps = torch.round(part.double() / _STEP).long()
             digest.update(name.encode() + steps.numpy().astype("<i8").tobytes())
-    batch = HandRenderer(model)(sampler.sample(0, "test", 0, np.arange(_PICTURES)))
+    renderer = HandRenderer(model)
+    batch = renderer(sampler.sample(0, "test", 0, np.arange(_PICTURES)))
     parts, depth = batch["parts"], batch["depth"]
     pictures = torch.bincount(parts.flatten().long(), minlength=21)[1:].double() / _PICTURES
     mean_depth = depth[depth > 0].double().mean()
     return Fingerprint(
-        parameters=digest.hexdigest()[:16], pictures=[round(float(x), 4) for x in (*pictures, mean_depth)]
+        parameters=digest.hexdigest()[:16],
+        convention=joint_convention(renderer.convention).id,
+        pictures=[round(float(x), 4) for x in (*pictures, mean_depth)],
     )
 
 

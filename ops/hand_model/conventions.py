@@ -11,6 +11,7 @@ Conventions on file: `model` is the model's own joints, offsets zero; `open` is 
 sets; the others are named after the dataset whose labels they were measured on. Letters: B batch, P points.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,12 @@ class JointConvention:
     count: int  # number of hands they were measured on
     labelled: np.ndarray = field(default_factory=lambda: np.ones(21, dtype=bool))  # (21,) the others have offset 0
     point_sets: Mapping[str, PointSet] = field(default_factory=dict)  # by name
+
+    @property
+    def id(self) -> str:
+        """Names the offsets, for results: `name-<hash>` of hundredths of a millimetre."""
+        steps = np.round(self.offsets * 1e5).astype("<i8")
+        return f"{self.name}-{hashlib.sha256(steps.tobytes()).hexdigest()[:8]}"
 
 
 def convention_names() -> tuple[str, ...]:

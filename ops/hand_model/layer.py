@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ops.checks import check_choice, check_finite, check_like_layer, check_shape, require_module
-from ops.hand_model.conventions import joint_convention
+from ops.hand_model.conventions import OWN_JOINTS, joint_convention
 from ops.hand_model.kinematics import axis_angle_to_matrix_cpu, pose_bones, pose_bones_cpu
-from ops.hand_model.model import HandModel
+from ops.hand_model.model import OPEN_HAND, HandModel
 from ops.hand_model.skinning import SkinningConstants, blend_and_skin, blend_and_skin_cpu
 from ops.joints import CANONICAL_BONE, MODEL_TO_CANONICAL
 from ops.rotation import axis_angle_to_matrix
@@ -54,7 +54,8 @@ class HandLayer(nn.Module):
         pose_space: "axis-angle" (B, 45), "pca" (B, N) coefficients of the first N pose components, 1 <= N <= 45, or
             "matrix" (B, 15, 3, 3).
         flat_hand_mean: a pose of zeros is the flat hand; False: it is the model's mean pose (as in smplx).
-        convention: name of the joint convention that `HandOutput.joints` follows.
+        convention: name of the joint convention that `HandOutput.joints` follows. None: `open` for the open hand, on
+            whose skeleton the offsets were measured; the model's own joints for any other, such as MANO.
         backend: "torch" the readable reference; "triton" a fused CUDA kernel; "auto" what is fastest and sure.
     """
 
@@ -63,7 +64,7 @@ class HandLayer(nn.Module):
         model: HandModel,
         pose_space: PoseSpace = "axis-angle",
         flat_hand_mean: bool = True,
-        convention: str = "open",
+        convention: str | None = None,
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
@@ -81,8 +82,10 @@ class HandLayer(nn.Module):
         self.model = model
         self.pose_space = pose_space
         self.flat_hand_mean = flat_hand_mean
+        if convention is None:
+            convention = "open" if model.name == OPEN_HAND else OWN_JOINTS
         self.convention = joint_convention(convention)
-        self._has_offsets = bool(self.convention.offsets.any())  # `open` has none: nothing to compute
+        self._has_offsets = bool(self.convention.offsets.any())  # `model` has none: nothing to compute
         self.backend = backend
         for name, array in self._constants().items():
             dtype = torch.float32 if array.dtype.kind == "f" else torch.int64

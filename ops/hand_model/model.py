@@ -12,6 +12,7 @@ from ops.checks import check_choice
 from ops.joints import MODEL_PARENTS, PART_NAMES
 
 DATA = Path(__file__).parent / "data"
+OPEN_HAND = "open-hand"
 Side = Literal["right", "left"]
 _SHAPES: dict[str, tuple[int | str, ...]] = {
     "v_template": ("V", 3),
@@ -200,5 +201,5 @@ def open_hand(side: Side = "right", resolution: Literal["778", "native"] = "778"
     check_choice("resolution", resolution, ("778", "native"))
     check_choice("side", side, ("right", "left"))
     file = "open_hand_right.npz" if resolution == "778" else "open_hand_right_native.npz"
-    model = load_hand_model(DATA / file, name="open-hand", side="right")
+    model = load_hand_model(DATA / file, name=OPEN_HAND, side="right")
     return model if side == "right" else model.mirrored()

@@ -203,6 +203,7 @@ def test_test_splits_have_the_stored_fingerprint(name):
     now = fingerprint(DOMAINS[name])
     assert now["parameters"] == stored["parameters"], "a frozen domain changed: give it a new version"
     np.testing.assert_allclose(now["pictures"], stored["pictures"], rtol=2e-3)
+    assert now["convention"] == stored["convention"], "labels moved: python -m datamodules.fingerprint, and say so"
 
 
 def test_workers_give_the_same_batches_as_none():

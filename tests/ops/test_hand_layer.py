@@ -1,6 +1,7 @@
 """The layer against MANO's equations, written out in NumPy, and its properties, conventions and errors."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def rodrigues(axis_angle):
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_equals_the_equations_of_mano(backend, flat, side):
     model = open_hand(side)
-    layer = HandLayer(model, flat_hand_mean=flat, backend=backend).double()
+    layer = HandLayer(model, flat_hand_mean=flat, convention="model", backend=backend).double()
     pose, shape, turn, shift = inputs(2)
     out = layer(pose, shape, turn, shift)
     for i in range(2):
@@ -191,7 +192,7 @@ def test_a_convention_moves_joints_with_their_bones(tmp_path, monkeypatch):
     pose, shape, turn, shift = inputs(2)
     shifted = HandLayer(open_hand(), convention="shifted").double()(pose, shape, turn, shift)
     monkeypatch.undo()
-    plain = HandLayer(open_hand()).double()(pose, shape, turn, shift)
+    plain = HandLayer(open_hand(), convention="model").double()(pose, shape, turn, shift)
     for joint, bone in enumerate(CANONICAL_BONE):
         moved = plain.joints[:, joint] + plain.rotations[:, bone] @ torch.tensor(offsets[joint] / 1000)
         torch.testing.assert_close(shifted.joints[:, joint], moved, atol=1e-12, rtol=0)
@@ -206,6 +207,11 @@ def test_the_convention_of_a_left_hand_is_mirrored(tmp_path, monkeypatch):
     pose, shape, turn, _ = inputs(2)
     a, b = right(pose, shape, turn), left(mirror_pose(pose), shape, mirror_pose(turn))
     torch.testing.assert_close(b.joints, a.joints * FLIP, atol=1e-6, rtol=0)
+
+
+def test_other_hands_than_the_open_one_keep_their_own_joints():
+    assert HandLayer(open_hand()).convention.name == HandLayer(open_hand("left")).convention.name == "open"
+    assert HandLayer(replace(open_hand(), name="mano")).convention.name == "model"
 
 
 def test_conventions_on_file_can_be_read():

@@ -23,7 +23,7 @@ for side in ("right", "left"):
         model = open_hand(side)
         with tempfile.TemporaryDirectory() as folder:
             peer = smplx_layer(model, Path(folder), flat)
-        ours = HandLayer(model, flat_hand_mean=flat)(*inputs)
+        ours = HandLayer(model, flat_hand_mean=flat, convention="model")(*inputs)
         result[f"{side}, flat_hand_mean={flat}"] = difference(peer, ours.vertices, ours.joints, inputs)
 print(json.dumps(result))
 """

@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def layer(model):
-    return HandPoseShapeLayer(model).double()
+    return HandPoseShapeLayer(model, convention="model").double()
 
 
 def reference(batch=1):
@@ -55,7 +55,9 @@ def test_it_equals_the_hand_layer_where_bones_and_shape_are_the_references(layer
             local[:, joint + level - 1] = axis_angle_to_matrix(angles[:, 1 + level, None] * flexion)
         swing = axis_angle_to_matrix(angles[:, :1] * torch.tensor(model.abduction_axes[joint]))
         local[:, joint - 1] = swing @ local[:, joint - 1]
-    expected = HandLayer(model, "matrix").double()(local, pose.new_zeros(3, 10), pose[:, 3:6], pose[:, :3])
+    expected = HandLayer(model, "matrix", convention="model").double()(
+        local, pose.new_zeros(3, 10), pose[:, 3:6], pose[:, :3]
+    )
     hands = layer(pose, torch.ones_like(scales), torch.zeros_like(shape))
     for got, want in zip(hands, expected, strict=True):
         torch.testing.assert_close(got, want, atol=ROUNDING, rtol=0)
@@ -130,7 +132,7 @@ def test_positive_flexion_curls_towards_the_palm(layer, model):
 
 
 def test_gradients_and_the_fast_path(layer, model):
-    slow = HandPoseShapeLayer(model, backend="torch").double()
+    slow = HandPoseShapeLayer(model, convention="model", backend="torch").double()
     inputs = [t.requires_grad_() for t in draw(2)]
     cotangent = torch.randn(2, 778, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     results = []
@@ -166,7 +168,7 @@ def test_limits_stand_in_the_order_of_theta(model):
 
 
 def test_left_is_the_mirror_image(model, layer):
-    left = HandPoseShapeLayer(model.mirrored()).double()
+    left = HandPoseShapeLayer(model.mirrored(), convention="model").double()
     pose, scales, shape = draw(2)
     flip = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
     mirrored = pose.clone()
