@@ -77,10 +77,14 @@ class HandFrames(ABC):
         """The pictures of record `index`."""
 
 
-class HandDataset(ABC):
-    """A dataset in a folder. Constructors check that the folder looks like the dataset and read nothing else."""
+class HandSource(ABC):
+    """What a mixture can draw from; one class, so that a configuration's mistake is told once."""
 
     name: str
+
+
+class HandDataset(HandSource):
+    """A dataset in a folder. Constructors check that the folder looks like the dataset and read nothing else."""
 
     @abstractmethod
     def frames(self, split: Split) -> HandFrames:

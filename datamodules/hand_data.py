@@ -15,7 +15,7 @@ from datamodules.augmentation import Augmentation, augment
 from datamodules.batch import HandBatch
 from datamodules.cropping import CropRule
 from datamodules.domains import Split
-from datamodules.frames import Flag, HandDataset, HandFrames
+from datamodules.frames import Flag, HandFrames, HandSource
 from datamodules.mixing import Mixture, finish_batch, mesh_conflict
 from datamodules.rendering import MODALITIES, HandRenderer, Modality
 from datamodules.sampler import EpochSampler, ResumableLoader
@@ -67,7 +67,7 @@ class HandData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        sources: dict[str, HandDataset | RenderedSource],
+        sources: dict[str, HandSource],
         weights: dict[str, Weight] | Literal["by size"] | None = None,
         per: Per = "batch",
         evaluate_on: list[str] | None = None,

@@ -9,7 +9,7 @@ import torch
 from datamodules.batch import HandBatch
 from datamodules.cropping import CropRule, check_croppable, crop_frames
 from datamodules.domains import DOMAINS, Split
-from datamodules.frames import BadFrame, Flag, HandFrame, HandFrames
+from datamodules.frames import BadFrame, Flag, HandFrame, HandFrames, HandSource
 from datamodules.hand_sampler import HandSampler
 from datamodules.rendering import Modality
 from datamodules.shares import permuted
@@ -27,7 +27,7 @@ HIDABLE: dict[Hidable, str] = {
 }
 
 
-class RenderedSource:
+class RenderedSource(HandSource):
     """A rendered domain among the sources of a mixture.
 
     Args:
@@ -39,7 +39,7 @@ class RenderedSource:
         check_choice("domain", domain, DOMAINS)
         if not 0 <= left_share <= 1:
             raise ValueError(f"left_share: expected a share in [0, 1], got {left_share}")
-        self.domain, self.left_share = DOMAINS[domain], left_share
+        self.name, self.domain, self.left_share = domain, DOMAINS[domain], left_share
 
     def sampler(self, model: HandModel) -> HandSampler:
         """What draws its hands."""
