@@ -1,7 +1,7 @@
 """Measure a joint convention: where exactly a dataset's labels lie on the hand.
 
     python -m datamodules.calibrate ge annotations.npz
-    python -m datamodules.calibrate nyu joint_1_u.csv.xz --hands 1500
+    python -m datamodules.calibrate nyu joint_1_u.csv.xz --source "NYU, test labels of camera 1"
     python -m datamodules.calibrate rhd /data/RHD_published_v2 --split train --hands 4000 --out rhd.json
 
 Fits the open hand to joints alone, calibrates constant offsets in the frames of its bones on one half of the hands,
@@ -152,7 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("dataset", help="name of the dataset")
     parser.add_argument("labels", type=Path, help="the dataset's folder, or a file of its labels")
     parser.add_argument("--split", choices=ALL_SPLITS, default="test", help="of a folder")
-    parser.add_argument("--hands", type=int, default=1500, help="at most so many, evenly spread")
+    parser.add_argument("--hands", type=int, default=600, help="at most so many, evenly spread")
+    parser.add_argument("--source", help="what the labels are, for the record; say so if they are a test set's")
     parser.add_argument("--rounds", type=int, default=30, help="of fitting and moving the offsets")
     parser.add_argument("--out", type=Path, help="file to write; default: the convention's own")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -181,7 +182,7 @@ def run(options: argparse.Namespace) -> int:
     figures = report(second, layout, points, offsets)
     same = len(first.points) + len(second.points) > len(labels.points)
     facts = {
-        "source": f"{labels.source}: {len(first.points)} of {total} hands"
+        "source": f"{options.source or labels.source}: {len(first.points)} of {total} hands"
         + (", measured on the same hands" if same else f", measured on {len(second.points)} others"),
         "count": len(first.points),
         "other_half_mm": {
