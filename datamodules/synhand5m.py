@@ -30,12 +30,15 @@ class SynHand5M(HandDataset):
     Args:
         folder: holds the folders of the splits.
         layout: the description of how it lies on disk.
+        vertices: give the mesh, too. It is another hand model than any method here predicts.
     """
 
     name = "synhand5m"
 
-    def __init__(self, folder: str | Path, layout: str | Path = DEFAULT_LAYOUT) -> None:
+    def __init__(self, folder: str | Path, layout: str | Path = DEFAULT_LAYOUT, vertices: bool = False) -> None:
         self._layout = read_layout(Path(layout))
+        if not vertices:
+            self._layout["vertices"] = None
         self._folder = dataset_folder(
             "SynHand5M", folder, [split["folder"] for split in self._layout["splits"].values()]
         )
@@ -120,9 +123,11 @@ class SynHand5MFrames(HandFrames):
         section = self._layout["depth"]
         channels = PACKINGS[section["packing"]]
         raw = read_packed_depth(file, size, *channels) if channels else read_depth16(file, size)
-        depth = raw * np.float32(section["unit"])
-        depth[np.isin(raw, section["missing"])] = 0
-        return depth
+        for number in section["missing"]:
+            raw *= raw != number
+        if not raw.any():
+            raise BadFrame(f"{file}: no depth at all, every pixel is one of {section['missing']}; leave the record out")
+        return raw * np.float32(section["unit"])
 
     def _points(self, name: str, index: int) -> np.ndarray:
         """Joints or vertices (P, 3) of a record, metres."""

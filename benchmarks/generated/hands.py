@@ -16,6 +16,7 @@ from datamodules.hand_sampler import HandSampler
 from datamodules.rendering import closed_faces
 from datamodules.streams import keys_of
 from ops.hand_model import HandLayer, HandModel, open_hand
+from ops.hand_model.conventions import OWN_JOINTS
 from ops.render import face_parts, render_labels_rgb, vertex_light
 
 _MIRROR = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
@@ -123,4 +124,4 @@ def _right_hand() -> tuple[HandModel, HandLayer, tuple[Tensor, Tensor], Tensor]:
     model = open_hand()
     faces = torch.from_numpy(closed_faces(model.faces))
     part_of_face = face_parts(torch.from_numpy(model.part_labels), faces)
-    return model, HandLayer(model, pose_space="matrix"), (faces, faces.flip(1)), part_of_face
+    return model, HandLayer(model, pose_space="matrix", convention=OWN_JOINTS), (faces, faces.flip(1)), part_of_face
