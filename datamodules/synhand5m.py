@@ -66,7 +66,11 @@ class SynHand5MFrames(HandFrames):
             | ({"mesh"} if layout["vertices"] else set())
         )
         self.provides = frozenset(flags)
-        numbers = _numbers(self._folder, layout["depth"]["pattern"])
+        # a picture or its labels may be lost: what either has is a record, and the loss an error of that record
+        patterns = [layout[name]["pattern"] for name in ("depth", "joints")]
+        numbers = np.unique(
+            np.concatenate([_numbers(self._folder, pattern) for pattern in patterns if INDEX.search(pattern)])
+        )
         self._tables = {
             name: self._table(layout[name], len(numbers))
             for name in ("joints", "vertices")
@@ -149,7 +153,7 @@ class SynHand5MFrames(HandFrames):
 
 
 def _numbers(folder: Path, pattern: str) -> np.ndarray:
-    """The numbers (N,) of the frames whose depth pictures are there."""
+    """The numbers (N,) of the files of a pattern that are there."""
     pieces = INDEX.split(pattern)
     shape = re.compile(r"(\d+)".join(map(re.escape, pieces)))
     names = glob.iglob("*".join(map(glob.escape, pieces)), root_dir=folder)
@@ -157,7 +161,7 @@ def _numbers(folder: Path, pattern: str) -> np.ndarray:
     numbers = sorted(number for name, number in found if name == pattern.format(index=number))
     if not numbers:
         raise FileNotFoundError(
-            f"{folder}: no picture is called {pattern}; unpack them there, or give a layout whose depth.pattern fits"
+            f"{folder}: no file is called {pattern}; unpack them there, or give a layout whose patterns fit"
         )
     return np.array(numbers, dtype=np.int64)
 

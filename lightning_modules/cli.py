@@ -149,8 +149,10 @@ class HandCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, FileNotFoundError) as error:
-            # jsonargparse lists every type it tried; the constructor's own words are the cause
-            self.parser.error(str(error.__cause__ or error))
+            # jsonargparse lists every type it tried, on every level; the constructor's own words are the first cause
+            while error.__cause__ is not None:
+                error = error.__cause__
+            self.parser.error(str(error))
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """The configuration's Trainer in the run folder, with our callbacks and loggers."""

@@ -52,6 +52,8 @@ def read_hands(path: Path, protocol: Protocol) -> Hands:
         return _read_npz(path, protocol)
     if path.suffix == ".mat":
         return _read_nyu_mat(path, protocol)
+    if not isinstance(protocol, PointsProtocol | PixelsProtocol):
+        raise ValueError(f"{path}: protocol '{protocol.name}' has no text layout of u v d; give an .npz file")
     uvd = torch.from_numpy(read_uvd(path, len(protocol.point_names)))
     bad = ~(torch.isfinite(uvd).all(-1) & (uvd[..., 2] > 0))
     if bad.any():
@@ -59,8 +61,6 @@ def read_hands(path: Path, protocol: Protocol) -> Hands:
         raise ValueError(f"{path}, line {line}: expected finite pixels and depths above 0 mm, u v d per point")
     if isinstance(protocol, PixelsProtocol):
         return Hands(None, points=uvd[..., :2])
-    if not isinstance(protocol, PointsProtocol):
-        raise ValueError(f"{path}: protocol '{protocol.name}' has no text layout of u v d; give an .npz file")
     return Hands(None, points=unproject(uvd[..., :2], uvd[..., 2] * MM, protocol.K))
 
 
