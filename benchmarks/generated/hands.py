@@ -17,7 +17,7 @@ from datamodules.rendering import closed_faces
 from datamodules.streams import keys_of
 from ops.hand_model import HandLayer, HandModel, open_hand
 from ops.hand_model.conventions import OWN_JOINTS
-from ops.render import face_parts, render_labels_rgb, vertex_light
+from ops.render import face_parts, render_labels, render_labels_rgb, vertex_light
 
 _MIRROR = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
 
@@ -85,6 +85,18 @@ def render_hands(hands: Hands, K: np.ndarray, size: tuple[int, int], seed: int) 
         made.append(render_labels_rgb(vertices, faces, K, size, part_of_face, colours, clutter))
     depth, parts, rgb = (torch.cat(pictures).numpy() for pictures in zip(*made, strict=True))
     return Pictures(rgb.transpose(0, 2, 3, 1).copy(), depth[:, 0], parts)
+
+
+def render_depth(hands: Hands, K: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Depth (N, H, W) float32 metres, 0 where no hand is, and parts (N, H, W) uint8, as `render_hands` gives them."""
+    _, _, right_faces, part_of_face = _right_hand()
+    K = torch.from_numpy(np.asarray(K, dtype=np.float32))
+    depth, parts = np.zeros((len(hands.sides), *size), np.float32), np.zeros((len(hands.sides), *size), np.uint8)
+    for i, side in enumerate(hands.sides):
+        vertices = torch.from_numpy(hands.vertices[i : i + 1])
+        one, labels = render_labels(vertices, right_faces[0 if side else 1], K, size, part_of_face)
+        depth[i], parts[i] = one[0, 0], labels[0]
+    return depth, parts
 
 
 def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.generated.hands import pose_hands, project, render_hands, save_picture
+from benchmarks.generated.hands import pose_hands, project, render_depth, save_picture
 from benchmarks.generated.points import icvl16
+from benchmarks.generated.surroundings import before_person
 from datamodules.icvl import SIZE, K
 
 NOTHING_MM = 32001
@@ -26,12 +27,10 @@ def write_icvl(folder: str | Path, train: int = 8, test: int = 4, seed: int = 0)
 
 def _write_sequences(folder: Path, sequences: tuple[str, ...], count: int, seed: int) -> list[str]:
     hands = pose_hands([0] * count, seed, distance=(0.25, 0.4), spread=0.03)
-    depths = render_hands(hands, K, SIZE, seed).depth if count else []
+    raws = before_person(render_depth(hands, K, SIZE)[0], NOTHING_MM, seed)
     lines = []
-    for i, (depth, points) in enumerate(zip(depths, icvl16(hands.joints), strict=True)):
+    for i, (raw, points) in enumerate(zip(raws, icvl16(hands.joints), strict=True)):
         name = f"{sequences[i % len(sequences)]}/image_{i // len(sequences):04d}.png"
-        raw = np.rint(depth * 1000).astype(np.uint16)
-        raw[raw == 0] = NOTHING_MM
         save_picture(folder / "Depth" / name, raw)
         uvd = np.concatenate([project(points, K), 1000 * points[:, 2:]], 1)
         lines.append(" ".join([name, *(f"{number:.4f}" for number in uvd.ravel())]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.generated.hands import in_order_of, pose_hands, render_hands
+from benchmarks.generated.hands import in_order_of, pose_hands, render_depth
 from datamodules.msra15 import GESTURES, PEOPLE, SIZE, K
 from ops.joints import MSRA21_CANONICAL
 
@@ -16,7 +16,7 @@ def write_msra15(folder: str | Path, train: int = 8, test: int = 4, seed: int = 
         count = test if person == 0 else (train + len(PEOPLE) - 2) // (len(PEOPLE) - 1)
         shares = [max(1, (count + len(GESTURES) - 1 - i) // len(GESTURES)) for i in range(len(GESTURES))]
         hands = pose_hands([1] * sum(shares), seed * 9 + person, distance=(0.3, 0.45), spread=0.03)
-        depths = render_hands(hands, K, SIZE, seed).depth
+        depths, _ = render_depth(hands, K, SIZE)
         order = [MSRA21_CANONICAL[joint][0] for joint in range(21)]
         points = in_order_of(order, hands.joints) * (1000, -1000, -1000)  # y up, z towards the viewer
         ends = np.cumsum(shares)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from benchmarks.generated.hands import pack, pose_hands, project, render_hands, save_picture
+from benchmarks.generated.hands import pack, pose_hands, project, render_depth, save_picture
 from benchmarks.generated.points import nyu36
+from benchmarks.generated.surroundings import before_person
 from datamodules.nyu import SIZE, K
 from ops.joints import NYU36
 
@@ -27,12 +28,12 @@ def _write_part(folder: Path, count: int, seed: int) -> None:
     uvd = np.zeros_like(xyz)
     for camera, shift in enumerate(_CAMERAS):
         seen = hands.moved(shift)
-        raw = np.rint(render_hands(seen, K, SIZE, seed).depth * 1000).astype(np.uint16)
-        raw[raw == 0] = BACKGROUND_MM
-        for frame, depth in enumerate(raw, 1):
+        depths, _ = render_depth(seen, K, SIZE)
+        for frame, depth in enumerate(before_person(depths, BACKGROUND_MM, seed), 1):
             save_picture(folder / f"depth_{camera + 1}_{frame:07d}.png", pack(2, 1, depth))
         points = nyu36(seen.joints)
         xyz[camera] = points * (1000, -1000, 1000)  # y up
         uvd[camera] = np.concatenate([project(points, K), 1000 * points[..., 2:]], -1)
     names = np.array([NYU36], dtype=object)
-    scipy.io.savemat(folder / "joint_data.mat", {"joint_names": names, "joint_xyz": xyz, "joint_uvd": uvd})
+    arrays = {"joint_names": names, "joint_xyz": xyz, "joint_uvd": uvd}
+    scipy.io.savemat(folder / "joint_data.mat", arrays, do_compression=True)

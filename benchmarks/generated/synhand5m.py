@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.generated.hands import pose_hands, render_hands, save_picture
+from benchmarks.generated.hands import pose_hands, render_depth, save_picture
 from datamodules.label_files import camera_matrix
 from datamodules.synhand5m_layout import DEFAULT_LAYOUT, read_layout
 from ops.joints import CANONICAL_JOINTS
@@ -22,13 +22,13 @@ def _write_part(folder: Path, count: int, seed: int) -> None:
     size = tuple(layout["size"])
     K = camera_matrix(**layout["camera"])
     hands = pose_hands([1] * count, seed)
-    pictures = render_hands(hands, K, size, seed)
+    depths, parts = render_depth(hands, K, size)
     palm = 0.5 * (hands.joints[:, 0] + hands.joints[:, CANONICAL_JOINTS.index("middle_mcp")])
     joints = np.concatenate([hands.joints, palm[:, None]], 1)
     mesh = hands.vertices[:, np.arange(layout["vertices"]["count"]) % hands.vertices.shape[1]]
     for i in range(count):
-        save_picture(_place(folder, layout["depth"], i), np.rint(pictures.depth[i] * 1000).astype(np.uint16))
-        save_picture(_place(folder, layout["mask"], i), (pictures.parts[i] > 0).astype(np.uint8) * 255)
+        save_picture(_place(folder, layout["depth"], i), np.rint(depths[i] * 1000).astype(np.uint16))
+        save_picture(_place(folder, layout["mask"], i), (parts[i] > 0).astype(np.uint8) * 255)
         for name, points in (("joints", joints[i]), ("vertices", mesh[i])):
             file = _place(folder, layout[name], i)
             file.parent.mkdir(parents=True, exist_ok=True)
