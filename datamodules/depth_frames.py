@@ -14,6 +14,7 @@ import torch
 from datamodules.batch import FLAGS, RIGHT, HandBatch
 from datamodules.cropping import resample_depth, within_cube
 from datamodules.hand_sampler import CUBE_SIDE
+from datamodules.picture_files import check_picture_bytes, read_whole
 from datamodules.transforms import as_right_hands
 from ops.camera import CAMERA_PRESETS, camera_preset, cube_crop, intrinsics, unproject
 
@@ -64,11 +65,9 @@ def _read_npy(path: Path) -> tuple[np.ndarray, Packing]:
 
 
 def _read_png(path: Path) -> tuple[np.ndarray, Packing]:
-    raw = path.read_bytes()
-    # OpenCV fills what a truncated PNG lacks with zeros and says nothing
-    if raw.startswith(b"\x89PNG") and b"IEND" not in raw[-64:]:
-        raise ValueError(f"{path}: the PNG is truncated ({len(raw)} bytes, no end mark); copy it again")
-    picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED) if raw else None
+    raw = read_whole(path)
+    check_picture_bytes(path, raw)
+    picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise ValueError(f"{path}: not a picture that can be read; give a 16-bit PNG or a .npy array")
     if picture.ndim == 2 and picture.dtype == np.uint16:
