@@ -140,6 +140,8 @@ class SynHand5MFrames(HandFrames):
             file, rows = self._folder / section["pattern"], self._tables[name][self._place[index]]
         else:
             file = self._path(section["pattern"], index)
+            if not file.is_file():  # of one record, which a run may leave out
+                raise BadFrame(f"{file}: no such label file; unpack the labels there, or allow bad samples")
             rows = _shaped(file, _read_numbers(file, section["key"]), (section["count"], 3))
         points = (rows * section["axes"] * section["unit"]).astype(np.float32)
         check_finite_labels(file, int(self._numbers[index]), **{name: points})

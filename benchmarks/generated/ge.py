@@ -31,8 +31,8 @@ def write_ge(folder: str | Path, train: int = 0, test: int = 4, seed: int = 0) -
         "pose_root": hands.joints[:, 0] * 100,
         "pose_scale": np.full(test, 5.0),
     }
-    scipy.io.savemat(folder / "params.mat", params)
-    scipy.io.savemat(folder / "pose_gt.mat", {"pose_gt": hands.joints * 100})  # centimetres
+    scipy.io.savemat(folder / "params.mat", params, do_compression=True)
+    scipy.io.savemat(folder / "pose_gt.mat", {"pose_gt": hands.joints * 100}, do_compression=True)  # centimetres
 
 
 def _box(joints: np.ndarray) -> tuple[int, int, int, int]:

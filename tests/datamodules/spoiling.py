@@ -142,7 +142,7 @@ PNG = [
     Mutation("cut off", cut_off, "same"),
     Mutation("flipped", flipped, "same"),
     Mutation("other depth", redrawn(other_depth)),
-    Mutation("coloured", redrawn(coloured)),
+    Mutation("coloured", redrawn(coloured), "same"),  # grey saved as colour is the same grey
     Mutation("with alpha", redrawn(with_alpha), "same"),
     Mutation("a JPEG inside", redrawn(lambda picture: picture.astype(np.uint8), ".jpg")),
 ]

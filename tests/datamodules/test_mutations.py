@@ -22,7 +22,7 @@ from ops.safe_pickle import RefusedPickle
 from tests.datamodules.spoiling import MUTATIONS, Mutation, NotApplicable, mark_of, restored
 
 _SECONDS = 20  # for one look at a spoilt set, a hundred times what it takes
-_EXAMPLES = 60  # of each dataset in the slow suite
+_EXAMPLES = 40  # of each dataset in the slow suite
 
 
 class Hung(BaseException):
@@ -57,7 +57,7 @@ VARIANTS = {
     "nyu": Variant("nyu", {"train": 3, "test": 2}, {"train_views": [1, 2, 3]}),
     "icvl": Variant("icvl", {"train": 6, "test": 4}),
     "msra15": Variant("msra15", {"train": 2, "test": 1}),
-    "synhand5m": Variant("synhand5m", {"train": 3, "test": 2}),
+    "synhand5m": Variant("synhand5m", {"train": 3, "test": 2}, {"vertices": True}),
     "rhd": Variant("rhd", {"train": 3, "test": 2}),
     "stb": Variant("stb", {"train": 10, "test": 2, "cameras": ("BB_left", "BB_right")}, unread="*_SK.mat"),
     "stb-depth": Variant(
@@ -70,6 +70,7 @@ VARIANTS = {
     "ho3d-v3": Variant("ho3d", {"train": 3, "test": 2, "version": "v3"}),
     "ge": Variant("ge", {"test": 3}),
 }
+MANY_FILES = ("msra15", "stb", "stb-depth", "dexter_object-depth", "ho3d-v3")  # to write: left to the slow suite
 
 Place = tuple[str, int]  # split and record
 
@@ -148,12 +149,12 @@ def judge(written: Written, path: Path, mutation: Mutation) -> None:
     try:
         splits = written.open()
     except (ValueError, FileNotFoundError) as error:
-        assert path.name in str(error), f"{what} is not named in: {error}"
+        assert named(path, str(error)), f"{what} is not named in: {error}"
         return
     try:
         frames = written.read(splits, path)
     except (BadFrame, RefusedPickle) as error:  # what a run can count and skip; and what nobody should skip
-        assert path.name in str(error), f"{what} is not named in: {error}"
+        assert named(path, str(error)), f"{what} is not named in: {error}"
         return
     assert mutation.outcome != "refused", f"{what} was read without an error"
     if mutation.outcome == "same":
@@ -163,12 +164,18 @@ def judge(written: Written, path: Path, mutation: Mutation) -> None:
         assert not changed, f"{what} was read as something else in {changed}"
 
 
+def named(path: Path, message: str) -> bool:
+    """A file that is not there may be named by what it should be: its name with either suffix, or one of a folder."""
+    return path.name in message or (
+        not path.exists() and (str(path.with_suffix("")) in message or f"{path.parent};" in message)
+    )
+
+
 def same_frame(a: HandFrame, b: HandFrame) -> bool:
     return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(HandFrame))
 
 
-# MSRA15's 153 folders and the second layouts take their time
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("msra15", "stb-depth", "ho3d-v3")])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in MANY_FILES])
 def test_a_few_mutations_of_each_dataset(name, written):
     """One file of each kind, three ways of spoiling it."""
     spoilt = written(name)

@@ -150,7 +150,7 @@ def test_bad_labels_are_refused_by_the_record(tmp_path, name, text, message):
 
 def test_lost_pictures_and_tables_of_other_lengths_are_named(odd, generated):
     folder, layout = odd
-    with pytest.raises(FileNotFoundError, match=r"no picture is called depth/\{index:07d\}\.png"):
+    with pytest.raises(FileNotFoundError, match=r"no file is called depth/\{index:07d\}\.png"):
         SynHand5M(folder, layout_with(folder / "b.yaml", splits__test__folder="all")).frames("test")
     cv2.imwrite(str(folder / "all/4/d.png"), np.full((6, 8, 3), (255, 255, 0), np.uint8))
     with pytest.raises(BadFrame, match=r"4/d\.png: no depth at all"):
