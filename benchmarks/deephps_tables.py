@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -55,9 +56,12 @@ class Run(NamedTuple):
         return FOLDER / self.budget / f"{self.name}.json"
 
     def identity(self) -> dict[str, object]:
-        """What its figures depend on besides the code: the command, the experiment's settings, the test splits."""
+        """What its figures depend on besides the code: the command, the settings it leaves alone, the test splits."""
         config = next(a.removeprefix("--config=") for a in self.command if a.startswith("--config="))
-        settings = json.dumps(yaml.safe_load(Path(config).read_text()), sort_keys=True)
+        overridden = {option.removeprefix("--").partition("=")[0] for option in self.command}
+        base = _flat(yaml.safe_load(Path(config).read_text()))
+        left = {key: value for key, value in base if not any(f"{key}.".startswith(f"{o}.") for o in overridden)}
+        settings = json.dumps(left, sort_keys=True)
         return {
             "command": self.command,
             "settings": hashlib.sha256(settings.encode()).hexdigest()[:16],
@@ -71,6 +75,15 @@ class Run(NamedTuple):
         stored = json.loads(self.result.read_text())
         same = all(stored.get(key) == value for key, value in self.identity().items())
         return stored["figures"] if same else None
+
+
+def _flat(settings: dict[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    """Settings as (key, value), the key with dots; what is no mapping is a value."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
 
 
 def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:

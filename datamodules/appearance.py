@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,6 +14,7 @@ from datamodules.streams import Draws, Keys, keys_of
 from ops.hand_model import HandModel
 from ops.hand_model.skin import MONK_TONES, skin_albedo
 from ops.render import Light
+from ops.render.threads import over_batch
 
 MOTTLINGS = 3  # patterns per skin tone
 _GRIDS = (3, 9, 30)  # cells across the picture of a background's layers, coarse to fine
@@ -64,7 +66,12 @@ def backgrounds(keys: Tensor, size: int) -> Tensor:
         channel = torch.arange(3, device=keys.device)[:, None, None] + 3 * layer
         grid = unit_of(hash_of(keys[:, None, None, None], _BACKGROUND, y + 64 * channel, x))
         total += strength * _stretched(grid, finest)
-    return (255 * _stretched(total, size)).to(torch.uint8)
+    if keys.device.type != "cpu":
+        return (255 * _stretched(total, size)).to(torch.uint8)
+    clutter = torch.empty(len(keys), 3, size, size, dtype=torch.uint8)
+    rows = total.flatten(0, 1).numpy()
+    over_batch(lambda start, stop: _stretch_to_bytes(start, stop, rows, clutter.flatten(0, 1).numpy()), len(rows))
+    return clutter
 
 
 def _stretched(pictures: Tensor, size: int) -> Tensor:
@@ -74,3 +81,24 @@ def _stretched(pictures: Tensor, size: int) -> Tensor:
     unit = torch.eye(count, device=pictures.device)[:, None]
     weights = functional.interpolate(unit, size, mode="linear", align_corners=False)[:, 0]  # (n, size)
     return weights.T @ (pictures @ weights)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _stretch_to_bytes(start: int, stop: int, pictures: np.ndarray, out: np.ndarray) -> None:
+    """255 * `_stretched` of pictures (N, n, n), of those from `start` to `stop`, into out (N, size, size) uint8."""
+    count, size = pictures.shape[-1], out.shape[-1]
+    left, weight = np.empty(size, np.int64), np.empty(size, np.float32)
+    for i in range(size):
+        place = max((i + 0.5) * count / size - 0.5, 0.0)
+        left[i] = min(int(place), count - 2)
+        weight[i] = min(place - left[i], 1.0)
+    wide = np.empty((count, size), np.float32)
+    for n in range(start, stop):
+        for y in range(count):
+            for x in range(size):
+                a, b = pictures[n, y, left[x]], pictures[n, y, left[x] + 1]
+                wide[y, x] = np.float32(255) * (a + weight[x] * (b - a))
+        for y in range(size):
+            upper, lower, share = wide[left[y]], wide[left[y] + 1], weight[y]
+            for x in range(size):
+                out[n, y, x] = np.uint8(upper[x] + share * (lower[x] - upper[x]))

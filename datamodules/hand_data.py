@@ -256,9 +256,11 @@ class HandData(lightning.LightningDataModule):
         return FrameRecords(name, frames, self.crop, self.image_size, take=take)
 
     def _loader(self, mixture: Mixture, sampler: EpochSampler, **settings: Any) -> ResumableLoader:
-        if self.num_workers:
-            cv2.setNumThreads(1)  # before the fork: in a worker, OpenCV waits for threads that did not come along
         rendered = frozenset(self._samplers)
+        if self.num_workers:
+            if self.renderer is not None:  # pictures that were read are floats already
+                self.renderer.rgb_as_bytes = self.render_on == "worker" and len(rendered) == len(self.sources)
+            cv2.setNumThreads(1)  # before the fork: in a worker, OpenCV waits for threads that did not come along
         return ResumableLoader(
             mixture,
             sampler,
@@ -315,6 +317,8 @@ def _unpack(bad: BadSamples, rendered: frozenset[str], batch: HandBatch | Parame
         bad.add(*batch.pop(_BAD))
     if "depth" in batch and rendered.issuperset(batch["domain"]):
         batch["mask"] = ((batch["depth"] > 0) & batch["has_mask"][:, None, None, None]).float()
+    if "rgb" in batch and batch["rgb"].dtype == torch.uint8:
+        batch["rgb"] = batch["rgb"] * (1 / 255)
     return batch
 
 

@@ -40,6 +40,19 @@ def test_a_run_is_done_when_its_very_command_was_run(tmp_path, monkeypatch):
         assert run.figures() is None, f"another {key} went unnoticed"
 
 
+def test_settings_that_the_command_overrides_do_not_count(tmp_path):
+    config = tmp_path / "config.yaml"
+
+    def identity(text):
+        config.write_text(text)
+        command = ["fit", f"--config={config}", "--trainer.max_steps=7", '--data.domains={"clean": 1.0}']
+        return tables.Run("cpu", "joint", 0, command).identity()
+
+    first = identity("trainer: {max_steps: 1, seed: 2}\ndata: {domains: {sensor: 1}}")
+    assert first == identity("trainer: {max_steps: 9, seed: 2}\ndata: {domains: {clean: 1, sensor: 4}}")
+    assert first != identity("trainer: {max_steps: 1, seed: 3}\ndata: {domains: {sensor: 1}}")
+
+
 def test_the_figures_of_a_run_are_those_of_its_test(tmp_path):
     columns = {f"test/{name}_mm": str(10.0 + i) for i, name in enumerate(COLUMNS)}
     assert final_figures(metrics_file(tmp_path, **columns))["joints_root"] == 11.0

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from datamodules.appearance import _BACKGROUND, _GRIDS, _STRENGTHS, backgrounds
 from datamodules.batch import check_batch
 from datamodules.domains import CLEAN, DOMAINS, SENSOR
 from datamodules.fingerprint import fingerprint, stored_fingerprints
@@ -11,6 +12,7 @@ from datamodules.mixing import Mixture
 from datamodules.rendered import RenderedHandsData, main
 from datamodules.rendering import HandRenderer, closed_faces
 from datamodules.sampler import BatchKey
+from datamodules.sensor_noise_torch import hash_of, unit_of
 from datamodules.shares import InTurn
 from datamodules.sources import RenderedRecords
 from ops.camera import project
@@ -217,6 +219,29 @@ def test_workers_give_the_same_batches_as_none():
         torch.testing.assert_close(here["vertices"], there["vertices"], atol=1e-6, rtol=0)
         differ = ((here["depth"] - there["depth"]).abs() > 1e-5)[:, 0] | (here["parts"] != there["parts"])
         assert differ.float().mean() < 1e-3
+
+
+def test_colours_travel_as_bytes_and_arrive_in_0_to_1():
+    def first(workers):
+        settings = dict(batch_size=4, epoch_size=4, num_workers=workers, image_size=40, modalities=["rgb"])
+        return next(iter(RenderedHandsData("clean", **settings).train_dataloader()))["rgb"]
+
+    here, there = first(0), first(1)
+    assert there.dtype == torch.float32 and 0.5 < there.max() <= 1
+    torch.testing.assert_close(here, there, atol=1 / 255 + 1e-6, rtol=0)
+
+
+def test_clutter_is_the_same_by_kernel_and_by_products():
+    keys = torch.arange(3) * 7919
+    drawn = []
+    made = backgrounds(keys, 50)
+    for layer, (cells, strength) in enumerate(zip(_GRIDS, _STRENGTHS, strict=True)):
+        y, x = torch.meshgrid(torch.arange(cells), torch.arange(cells), indexing="ij")
+        channel = torch.arange(3)[:, None, None] + 3 * layer
+        grid = unit_of(hash_of(keys[:, None, None, None], _BACKGROUND, y + 64 * channel, x))
+        drawn.append(strength * torch.nn.functional.interpolate(grid, 30, mode="bilinear"))
+    expected = 255 * torch.nn.functional.interpolate(sum(drawn), 50, mode="bilinear")
+    assert made.dtype == torch.uint8 and (made - expected.floor()).abs().max() <= 1
 
 
 def test_rendering_on_the_device_equals_rendering_in_workers():
