@@ -5,6 +5,8 @@ No surface is made: `ops.hand_model.joint_problem` moves the skeleton alone. A l
 Letters: B batch, P points, S shape components.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -155,14 +157,29 @@ def _solve_all(
         check_shape("side", side, (len(joints),))
     left = torch.zeros(len(joints), dtype=torch.bool) if side is None else side == 0
     labels = torch.where(valid[..., None], joints, torch.zeros_like(joints)).double()
-    fits = []
-    for start in range(0, max(len(joints), 1), _CHUNK):
-        rows = slice(start, start + _CHUNK)
+
+    @torch.no_grad()  # does not reach into other threads by itself
+    def solve(rows: slice) -> JointFit:
         camera = None if K is None else K[rows]
         target = _mirrored(labels[rows], left[rows], camera)
         state, cost = _solve(problem, target, valid[rows], camera, steps)
-        fits.append(_result(problem, state, cost, labels[rows], valid[rows], left[rows], camera))
+        return _result(problem, state, cost, labels[rows], valid[rows], left[rows], camera)
+
+    chunks = [slice(start, start + _CHUNK) for start in range(0, max(len(joints), 1), _CHUNK)]
+    fits = _in_threads(solve, chunks)
     return JointFit(*(torch.cat(parts).to(joints.dtype) for parts in zip(*fits, strict=True)))
+
+
+def _in_threads(solve: Callable[[slice], JointFit], chunks: list[slice]) -> list[JointFit]:
+    """Results of all chunks: each on one thread. Threads that share a chunk's small matrices wait more than work."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(chunks) == 1:
+        return [solve(rows) for rows in chunks]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(solve, chunks))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _solve(

@@ -211,5 +211,19 @@ def test_bad_input_is_refused(hands, call, message):
         call(hands[0].joints)
 
 
+def test_chunks_and_threads_change_nothing(hands, monkeypatch):
+    whole = fit_joints(hands[0].joints, points="model")
+    monkeypatch.setattr("ops.hand_model.fitting._CHUNK", 7)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        parts = fit_joints(hands[0].joints, points="model")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(parts.joints, whole.joints, atol=1e-6, rtol=0)
+    assert not parts.joints.requires_grad
+
+
 def test_no_hands_are_no_error():
     assert fit_joints(torch.zeros(0, 21, 3)).pose.shape == (0, 45)
