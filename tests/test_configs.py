@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.generated.rhd import write_rhd
+from lightning_modules.prediction_files import read_predictions
+
 # generated files in the published layout stand in for the datasets that experiments name
 DATASETS = ("nyu", "icvl", "synhand5m")
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -45,3 +48,33 @@ def test_an_experiments_file_is_short_and_starts_with_what_a_reader_needs(path):
         assert word.lower() in header.lower(), f"{path.name}: its header does not say '{word}'"
     assert sum(bool(line.strip()) and not line.startswith("#") for line in text.splitlines()) <= 60
     assert isinstance(yaml.safe_load(text), dict)
+
+
+def test_rendered_hands_mix_with_files_in_the_layouts_of_nyu_and_rhd(train, datasets, tmp_path):
+    write_rhd(tmp_path / "rhd", train=6, test=2)
+    sources = {
+        "nyu": {"class_path": "datamodules.nyu.NYU", "init_args": {"folder": str(datasets / "nyu")}},
+        "rhd": {"class_path": "datamodules.rhd.RHD", "init_args": {"folder": str(tmp_path / "rhd")}},
+        "clean": {"class_path": "datamodules.sources.RenderedSource"},
+    }
+    settings = {
+        "sources": sources,
+        "weights": {"nyu": 0.25, "rhd": 0.25, "clean": 0.5},
+        "evaluate_on": ["nyu", "rhd"],
+        "modalities": ["depth"],
+        **{"batch_size": 4, "epoch_size": 12, "val_size": 1, "test_size": 2, "num_workers": 0},
+    }
+    small = {"pose_trunk": "tiny", "scale_trunk": "tiny", "shape_trunk": "tiny", "report_domains": ["nyu", "rhd"]}
+    config = train.write(
+        "mixed",
+        model={"class_path": "lightning_modules.deephps.DeepHPS", "init_args": small},
+        data={"class_path": "datamodules.hand_data.HandData", "init_args": settings},
+        trainer={"max_steps": 3, "accelerator": "cpu", "num_sanity_val_steps": 0},
+    )
+    cli = train("fit", config=config)
+    seen = [domain for batch in cli.datamodule.train_dataloader() for domain in batch["domain"]]
+    assert {name: seen.count(name) for name in sources} == {"nyu": 3, "rhd": 3, "clean": 6}
+    assert {"test/nyu/joints_root_mm", "test/rhd/joints_root_mm"} <= set(cli.trainer.callback_metrics)
+    found = {name: read_predictions(cli.folder / "predictions" / f"{name}.npz")[0] for name in ("nyu", "rhd")}
+    assert found["nyu"].convention == "nyu" and found["nyu"].points.shape == (2, 36, 3)
+    assert found["rhd"].convention == "rhd" and found["rhd"].points is None
