@@ -5,6 +5,7 @@ No surface is made: `ops.hand_model.joint_problem` moves the skeleton alone. A l
 Letters: B batch, P points, S shape components.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from ops.hand_model.model import HandModel
 from ops.rotation import matrix_to_axis_angle
 
 _FEWEST = 3  # labelled points of a hand: with fewer its rotation is anybody's guess
-_CHUNK = 500  # hands solved together: their Jacobians fill 15 MB
+_CHUNK = 500  # hands solved together at most: their Jacobians fill 15 MB
 _FIRST_STEPS_2D = 12  # from each of several starts; the best one goes on
 _MIRROR = (-1.0, 1.0, 1.0)
 
@@ -165,7 +166,8 @@ def _solve_all(
         state, cost = _solve(problem, target, valid[rows], camera, steps)
         return _result(problem, state, cost, labels[rows], valid[rows], left[rows], camera)
 
-    chunks = [slice(start, start + _CHUNK) for start in range(0, max(len(joints), 1), _CHUNK)]
+    size = max(1, min(_CHUNK, math.ceil(len(joints) / torch.get_num_threads())))
+    chunks = [slice(start, start + size) for start in range(0, max(len(joints), 1), size)]
     fits = _in_threads(solve, chunks)
     return JointFit(*(torch.cat(parts).to(joints.dtype) for parts in zip(*fits, strict=True)))
 
