@@ -1,6 +1,7 @@
 """What a mixture draws from: rendered domains and datasets of frames, one split of each, by place in the epoch."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -192,7 +193,7 @@ class FrameRecords:
     def _good(self, epoch: int, record: int) -> HandFrame:
         """The record, or the next that can be used."""
         total = self.frames.size(epoch)
-        for candidate in (*range(record, total), *range(record)):
+        for candidate in chain(range(record, total), range(record)):
             try:
                 frame = self.frames.frame(candidate)
                 check_croppable(frame, self._rule)
