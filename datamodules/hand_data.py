@@ -256,17 +256,16 @@ class HandData(lightning.LightningDataModule):
         return FrameRecords(name, frames, self.crop, self.image_size, take=take)
 
     def _loader(self, mixture: Mixture, sampler: EpochSampler, **settings: Any) -> ResumableLoader:
-        rendered = frozenset(self._samplers)
         if self.num_workers:
-            if self.renderer is not None:  # pictures that were read are floats already
-                self.renderer.rgb_as_bytes = self.render_on == "worker" and len(rendered) == len(self.sources)
+            if self.renderer is not None:  # what was read is whole already, and one batch is of one kind
+                self.renderer.lean = self.render_on == "worker" and len(self._samplers) == len(self.sources)
             cv2.setNumThreads(1)  # before the fork: in a worker, OpenCV waits for threads that did not come along
         return ResumableLoader(
             mixture,
             sampler,
             # not methods: what workers get must not take the trainer along
-            pack=partial(_pack, self.bad_samples, rendered),
-            unpack=partial(_unpack, self.bad_samples, rendered),
+            pack=partial(_pack, self.bad_samples),
+            unpack=partial(_unpack, self.bad_samples),
             num_workers=self.num_workers,
             worker_init_fn=_prepare_worker,
             persistent_workers=self.num_workers > 0,
@@ -302,20 +301,19 @@ class HandData(lightning.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
 
-def _pack(bad: BadSamples, rendered: frozenset[str], batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
-    """What a worker sends: no mask where depth says the same, since fresh shared memory costs more; and bad samples."""
-    if "depth" in batch and rendered.issuperset(batch["domain"]):
-        del batch["mask"]
+def _pack(bad: BadSamples, batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
+    """What a worker sends: the batch, and the bad samples that it met."""
     if bad.news:
         batch[_BAD] = bad.epoch, bad.news
         bad.news = {}
     return batch
 
 
-def _unpack(bad: BadSamples, rendered: frozenset[str], batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
+def _unpack(bad: BadSamples, batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
+    """The batch as the contract wants it, of what a worker sent (`HandRenderer.lean`)."""
     if _BAD in batch:
         bad.add(*batch.pop(_BAD))
-    if "depth" in batch and rendered.issuperset(batch["domain"]):
+    if "depth" in batch and "mask" not in batch and batch["has_mask"].any():
         batch["mask"] = ((batch["depth"] > 0) & batch["has_mask"][:, None, None, None]).float()
     if "rgb" in batch and batch["rgb"].dtype == torch.uint8:
         batch["rgb"] = batch["rgb"] * (1 / 255)

@@ -30,10 +30,11 @@ class HandRenderer(torch.nn.Module):
         convention: joint convention of the labels.
 
     Attributes:
-        rgb_as_bytes: leave rgb as uint8, which a worker sends in a quarter of the time; who takes it divides by 255.
+        lean: give what a worker should send: rgb as uint8, and no mask where depth says the same; fresh shared memory
+            costs more than making them is worth. Who takes the batch completes it (`datamodules.hand_data`).
     """
 
-    rgb_as_bytes = False
+    lean = False
 
     def __init__(
         self,
@@ -97,7 +98,9 @@ class HandRenderer(torch.nn.Module):
         depth, parts = add_sensor_noise(depth, parts, parameters.noise, parameters.noise_key, scale)
         yes = torch.ones(len(depth), dtype=torch.bool, device=depth.device)
         made = {"depth": depth, "parts": parts, "rgb": rgb}
-        pictures = HandBatch(mask=(parts > 0)[:, None].float(), has_mask=yes, has_mesh=yes, has_3d=yes, has_2d=yes)
+        pictures = HandBatch(has_mask=yes, has_mesh=yes, has_3d=yes, has_2d=yes)
+        if not (self.lean and "depth" in self.modalities):
+            pictures["mask"] = (parts > 0)[:, None].float()
         for name in MODALITIES:
             pictures[f"has_{name}"] = yes if name in self.modalities else ~yes
             if name in self.modalities:
@@ -117,7 +120,7 @@ class HandRenderer(torch.nn.Module):
             colours = albedo * vertex_light(vertices, self.faces, look.lamp)
             scene = vertices, self.faces, K, size, self.part_of_face
             pictures = render_labels_rgb(*scene, colours, background, closed=True)
-            rgb = pictures[2] if self.rgb_as_bytes else pictures[2] * (1 / 255)
+            rgb = pictures[2] if self.lean else pictures[2] * (1 / 255)
             return pictures[0], pictures[1], rgb
         wanted = render(
             vertices,
