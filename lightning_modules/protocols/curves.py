@@ -1,5 +1,6 @@
 """Success curves and what is read off them; errors in millimetres, shares in [0, 1]."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,11 +20,23 @@ def area(thresholds: Sequence[float] | Tensor, values: Tensor) -> float:
     return float(torch.trapezoid(values.double().cpu(), limits) / (limits[-1] - limits[0]))
 
 
+def median(errors: Tensor) -> float:
+    """The median; of an even number the mean of the middle two (torch.median takes the lower)."""
+    ordered = errors.flatten().sort().values  # torch.quantile takes 2^24 numbers at most
+    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
+
+
 def percent(thresholds: Sequence[float], values: Tensor) -> dict[str, float]:
     """A curve as {threshold: per cent}."""
     return {f"{limit:g}": round(100 * float(value), 3) for limit, value in zip(thresholds, values, strict=True)}
 
 
-def rounded(values: Tensor | Sequence[float], digits: int = 4) -> list[float]:
-    """Numbers for a table or JSON."""
-    return [round(float(value), digits) for value in values]
+def curve_of(thresholds: Sequence[float] | Tensor, values: Tensor) -> dict[str, list[float | None]]:
+    """A curve as JSON holds it."""
+    return {"thresholds_mm": rounded(thresholds), "share": rounded(values, 5)}
+
+
+def rounded(values: Tensor | Sequence[float], digits: int = 4) -> list[float | None]:
+    """Numbers for a table or JSON; None for NaN, which JSON does not have."""
+    numbers = (float(value) for value in values)
+    return [None if math.isnan(number) else round(number, digits) for number in numbers]

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
-from lightning_modules.protocols.base import MM, Protocol, check_points
-from lightning_modules.protocols.curves import area, rounded, success
-from ops.checks import check_choice, check_shape
+from lightning_modules.protocols.base import MM, Protocol, check_points, check_some, visible_or_all
+from lightning_modules.protocols.curves import area, curve_of, median, percent, rounded, success
+from ops.checks import check_choice
 from ops.joints import CANONICAL_JOINTS, FINGERS
 
 THRESHOLDS_MM = torch.linspace(0, 50, 20, dtype=torch.float64)
@@ -35,7 +34,8 @@ class EvalUtil(Protocol):
 
     Root: the palm centre, which also stands for joint 0 and counts, with error 0. Scale: "as predicted" (metres), or
     "ground truth": the prediction is in units of the bone middle MCP-PIP and is multiplied by the true one's length, as
-    the papers do. Alignment: translation to the root alone. Visibility: only visible joints count.
+    the papers do. Alignment: translation to the root alone. Visibility: only visible joints count. Thresholds: 20 from
+    0 to 50 mm, the boundary succeeds; areas and errors are taken per joint, then averaged over joints.
 
     Args:
         dataset: rhd or stb.
@@ -55,14 +55,13 @@ class EvalUtil(Protocol):
             "visibility": "visible joints only",
             "thresholds": "20 from 0 to 50 mm; per joint, then averaged over joints",
         }
-        self.add_state("errors", [], dist_reduce_fx="cat")
-        self.add_state("visible", [], dist_reduce_fx="cat")
+        self.add_rows("errors", len(self.point_names))
+        self.add_rows("visible", len(self.point_names), dtype=torch.bool)
 
     def update(self, predicted: Tensor, target: Tensor, visible: Tensor | None = None) -> None:
         """Add canonical joints (B, 21, 3), metres (predicted: maybe normalised), and which are visible (B, 21)."""
         check_points(predicted, target, 21)
-        visible = torch.ones_like(target[..., 0], dtype=torch.bool) if visible is None else visible
-        check_shape("visible", visible, tuple(target.shape[:2]))
+        visible = visible_or_all(visible, target)
         predicted, target = self._rooted(predicted.double()), self._rooted(target.double())
         if self.scale == "ground truth":
             bone = (target[:, _MIDDLE_PIP] - target[:, _MIDDLE_MCP]).norm(dim=-1)
@@ -74,32 +73,37 @@ class EvalUtil(Protocol):
         palm = joints[:, list(_PALM_BETWEEN[self.dataset])].mean(1, keepdim=True)
         return torch.cat([palm, joints[:, 1:]], 1) - palm
 
-    def compute(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """AUC over 0-50 mm, over what is called 20-50 mm, and over 20-50 mm; errors averaged over joints."""
-        errors, visible = dim_zero_cat(self.errors), dim_zero_cat(self.visible)
-        seen = [errors[visible[:, joint], joint] for joint in range(21)]
-        curve = torch.stack([success(own, THRESHOLDS_MM) for own in seen if len(own)]).mean(0)
-        true_curve = torch.stack([success(own, _TRUE_20_50) for own in seen if len(own)]).mean(0)
+        errors, visible = self.rows("errors"), self.rows("visible")
+        per_joint = _seen(errors, visible)
+        there = [own for own in per_joint if len(own)]
+        check_some(self.name, len(there), "visible joints")
+        curve = torch.stack([success(own, THRESHOLDS_MM) for own in there]).mean(0)
+        true_curve = torch.stack([success(own, _TRUE_20_50) for own in there]).mean(0)
         return {
             "frames": len(errors),
-            "mean_mm": round(_mean([own.mean() for own in seen if len(own)]), 4),
-            "median_mm": round(_mean([own.quantile(0.5) for own in seen if len(own)]), 4),
-            "per_joint_mm": rounded([own.mean() if len(own) else torch.nan for own in seen]),
+            "mean_mm": round(float(torch.stack([own.mean() for own in there]).mean()), 4),
+            "median_mm": round(sum(median(own) for own in there) / len(there), 4),
+            "per_joint_mm": rounded([own.mean() for own in per_joint]),
             "auc_0_50_20pts": round(area(THRESHOLDS_MM, curve), 4),
             "auc_20_50_as_published": round(area(THRESHOLDS_MM[_NAMED_20_50], curve[_NAMED_20_50]), 4),
             "auc_20_50": round(area(_TRUE_20_50, true_curve), 4),
             "visible_pct": round(100 * float(visible.double().mean()), 3),
             "success_maxframe_pct": _max_frame(errors, visible),
-            "curve_pck": {"thresholds_mm": rounded(THRESHOLDS_MM), "share": rounded(curve, 5)},
+            "curve_pck": curve_of(THRESHOLDS_MM, curve),
         }
 
 
 class DexterTips(Protocol):
-    """`dexter-tips`: the five fingertips of Dexter+Object, thresholds 0 to 100 mm.
+    """`dexter-tips`: the five fingertips of Dexter+Object.
 
     Root: none. Scale: as predicted. Alignment: none for `auc_0_100`; for `auc_0_100_centred` the centroids of the
-    visible tips coincide, which is what a root-relative method can be asked for. Visibility: visible tips only.
+    visible tips coincide, which is all that a root-relative method can be asked for. Visibility: visible tips only.
+    Thresholds: 0 to 100 mm, every mm, over all visible tips; the boundary succeeds.
     """
+
+    needs_place = ("mean_mm", "median_mm", "per_joint_mm", "auc_0_100", "success_maxframe_pct", "curve_pck")
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,14 +115,14 @@ class DexterTips(Protocol):
             "visibility": "visible tips only",
             "thresholds": "0 to 100 mm, every mm, over all visible tips",
         }
-        for state in ("errors", "centred", "visible"):
-            self.add_state(state, [], dist_reduce_fx="cat")
+        self.add_rows("errors", len(FINGERS))
+        self.add_rows("centred", len(FINGERS))
+        self.add_rows("visible", len(FINGERS), dtype=torch.bool)
 
     def update(self, predicted: Tensor, target: Tensor, visible: Tensor | None = None) -> None:
         """Add tips (B, 5, 3), thumb to little, metres, and which are visible (B, 5)."""
-        check_points(predicted, target, 5)
-        visible = torch.ones_like(target[..., 0], dtype=torch.bool) if visible is None else visible
-        check_shape("visible", visible, tuple(target.shape[:2]))
+        check_points(predicted, target, len(FINGERS))
+        visible = visible_or_all(visible, target)
         difference = predicted.double() - target.double()
         weights = visible.double()[..., None]
         shift = (difference * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
@@ -126,32 +130,33 @@ class DexterTips(Protocol):
         self.centred.append((difference - shift).norm(dim=-1) * MM)
         self.visible.append(visible)
 
-    def compute(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Mean, median, area, as predicted and centred."""
-        visible = dim_zero_cat(self.visible)
-        errors, centred = dim_zero_cat(self.errors), dim_zero_cat(self.centred)
-        curve = success(errors[visible], TIP_THRESHOLDS_MM)
-        per_tip = [errors[visible[:, tip], tip] for tip in range(5)]
+        errors, centred, visible = (self.rows(state) for state in ("errors", "centred", "visible"))
+        seen = errors[visible]
+        check_some(self.name, len(seen), "visible tips")
+        curve, centred_curve = success(seen, TIP_THRESHOLDS_MM), success(centred[visible], TIP_THRESHOLDS_MM)
         return {
             "frames": len(visible),
-            "mean_mm": round(float(errors[visible].mean()), 4),
-            "median_mm": round(float(errors[visible].quantile(0.5)), 4),
-            "per_joint_mm": rounded([own.mean() if len(own) else torch.nan for own in per_tip]),
+            "mean_mm": round(float(seen.mean()), 4),
+            "median_mm": round(median(seen), 4),
+            "per_joint_mm": rounded([own.mean() for own in _seen(errors, visible)]),
             "auc_0_100": round(area(TIP_THRESHOLDS_MM, curve), 4),
             "mean_centred_mm": round(float(centred[visible].mean()), 4),
-            "auc_0_100_centred": round(area(TIP_THRESHOLDS_MM, success(centred[visible], TIP_THRESHOLDS_MM)), 4),
+            "auc_0_100_centred": round(area(TIP_THRESHOLDS_MM, centred_curve), 4),
             "visible_pct": round(100 * float(visible.double().mean()), 3),
             "success_maxframe_pct": _max_frame(errors, visible),
-            "curve_pck": {"thresholds_mm": rounded(TIP_THRESHOLDS_MM), "share": rounded(curve, 5)},
+            "curve_pck": curve_of(TIP_THRESHOLDS_MM, curve),
         }
+
+
+def _seen(errors: Tensor, visible: Tensor) -> list[Tensor]:
+    """The errors of each point where it is visible; the mean of none is NaN."""
+    return [own[seen] for own, seen in zip(errors.unbind(1), visible.unbind(1), strict=True)]
 
 
 def _max_frame(errors: Tensor, visible: Tensor) -> dict[str, float]:
     """Per cent of hands whose largest visible error is at most 10, 20, ... 80 mm."""
     largest = errors.masked_fill(~visible, 0).amax(1)[visible.any(1)]
     limits = range(10, 81, 10)
-    return {str(t): round(100 * float(v), 3) for t, v in zip(limits, success(largest, list(limits)), strict=True)}
-
-
-def _mean(values: list[Tensor]) -> float:
-    return float(torch.stack(values).mean())
+    return percent(limits, success(largest, list(limits)))

@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
-from lightning_modules.protocols.base import MM, Protocol, check_points
-from lightning_modules.protocols.curves import area, rounded, success
+from lightning_modules.protocols.base import MM, Protocol, check_points, check_some
+from lightning_modules.protocols.curves import area, curve_of, median, percent, rounded, success
 from ops.checks import check_finite, check_shape
 from ops.joints import CANONICAL_JOINTS
 from ops.rotation import rigid_alignment
@@ -17,12 +16,15 @@ F_THRESHOLDS_MM = (5.0, 15.0)
 
 
 class FreiHAND(Protocol):
-    """Joints and mesh of FreiHAND.
+    """`freihand`: joints and mesh.
 
     Root: none. Scale and alignment: Procrustes (rotation, translation, scale) of the prediction, joints and mesh each
-    by themselves; figures without `pa` are unaligned. Visibility: all points count. Thresholds: 100 from 0 to 50 mm.
-    F@t is the harmonic mean of the share of predicted vertices within t of a true one and the reverse.
+    by themselves; figures without `pa` are unaligned. Visibility: all points count. Thresholds: 100 from 0 to 50 mm,
+    the boundary succeeds, area per joint, then averaged; 5 and 15 mm for F, the boundary fails. F@t is the harmonic
+    mean of the share of predicted vertices within t of a true one and the reverse.
     """
+
+    needs_place = ("mean_mm", "median_mm", "per_joint_mm", "success_maxframe_pct", "mpvpe_mm")
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,8 +36,11 @@ class FreiHAND(Protocol):
             "visibility": "all points count",
             "thresholds": "100 from 0 to 50 mm, strictly below for F; F at 5 and 15 mm",
         }
-        for state in ("joints", "joints_pa", "vertices", "vertices_pa", "f_scores"):
-            self.add_state(state, [], dist_reduce_fx="cat")
+        self.add_rows("joints", len(CANONICAL_JOINTS))
+        self.add_rows("joints_pa", len(CANONICAL_JOINTS))
+        self.add_rows("vertices")  # the mean of each hand: ranks need not agree on the number of vertices
+        self.add_rows("vertices_pa")
+        self.add_rows("f_scores", len(F_THRESHOLDS_MM))
 
     def update(
         self,
@@ -46,47 +51,54 @@ class FreiHAND(Protocol):
     ) -> None:
         """Add joints (B, 21, 3) and, of methods that give a mesh, vertices (B, V, 3); metres, camera frame."""
         check_points(predicted, target, 21)
-        self._add("joints", predicted.double(), target.double())
+        errors, aligned_errors, _ = _errors(predicted.double(), target.double())
+        self.joints.append(errors)
+        self.joints_pa.append(aligned_errors)
         if predicted_vertices is None or target_vertices is None:
             return
         check_shape("predicted_vertices", predicted_vertices, (len(predicted), "V", 3))
         check_shape("target_vertices", target_vertices, tuple(predicted_vertices.shape))
         check_finite("predicted_vertices", predicted_vertices)
         check_finite("target_vertices", target_vertices)
-        aligned = self._add("vertices", predicted_vertices.double(), target_vertices.double())
+        errors, aligned_errors, aligned = _errors(predicted_vertices.double(), target_vertices.double())
+        self.vertices.append(errors.mean(1))
+        self.vertices_pa.append(aligned_errors.mean(1))
         self.f_scores.append(f_scores(aligned, target_vertices.double()))
 
-    def _add(self, name: str, predicted: Tensor, target: Tensor) -> Tensor:
-        aligned = rigid_alignment(predicted, target, torch.ones_like(target[..., 0]), scale=True)
-        getattr(self, name).append((predicted - target).norm(dim=-1) * MM)
-        getattr(self, f"{name}_pa").append((aligned - target).norm(dim=-1) * MM)
-        return aligned
-
-    def compute(self) -> dict[str, Any]:
-        """PA-MPJPE, PA-MPVPE, F-scores, AUC; per joint means are those of the aligned joints."""
-        joints, aligned = dim_zero_cat(self.joints), dim_zero_cat(self.joints_pa)
+    def figures(self) -> dict[str, Any]:
+        """PA-MPJPE, PA-MPVPE, F-scores, AUC; `per_joint_mm` is unaligned, `per_joint_pa_mm` aligned."""
+        joints, aligned = self.rows("joints"), self.rows("joints_pa")
+        check_some(self.name, len(joints))
         curve = torch.stack([success(own, THRESHOLDS_MM) for own in aligned.unbind(1)]).mean(0)
         limits = list(range(10, 81, 10))
-        figures = {
+        return {
             "frames": len(joints),
             "mean_mm": round(float(joints.mean()), 4),
-            "median_mm": round(float(joints.flatten().quantile(0.5)), 4),
+            "median_mm": round(median(joints), 4),
             "per_joint_mm": rounded(joints.mean(0)),
             "pa_mpjpe_mm": round(float(aligned.mean()), 4),
+            "per_joint_pa_mm": rounded(aligned.mean(0)),
             "auc_pa_0_50_100pts": round(area(THRESHOLDS_MM, curve), 4),
-            "success_maxframe_pct": {
-                str(t): round(100 * float(v), 3) for t, v in zip(limits, success(joints.amax(1), limits), strict=True)
-            },
-            "curve_pck": {"thresholds_mm": rounded(THRESHOLDS_MM), "share": rounded(curve, 5)},
+            "success_maxframe_pct": percent(limits, success(joints.amax(1), limits)),
+            "curve_pck": curve_of(THRESHOLDS_MM, curve),
+            **self._mesh_figures(),
         }
-        if len(self.vertices):
-            scores = dim_zero_cat(self.f_scores).mean(0)
-            figures |= {
-                "mpvpe_mm": round(float(dim_zero_cat(self.vertices).mean()), 4),
-                "pa_mpvpe_mm": round(float(dim_zero_cat(self.vertices_pa).mean()), 4),
-                **{f"pa_f_at_{t:g}mm": round(float(s), 4) for t, s in zip(F_THRESHOLDS_MM, scores, strict=True)},
-            }
-        return figures
+
+    def _mesh_figures(self) -> dict[str, float]:
+        unaligned, aligned, scores = (self.rows(state) for state in ("vertices", "vertices_pa", "f_scores"))
+        if not len(unaligned):
+            return {}
+        return {
+            "mpvpe_mm": round(float(unaligned.mean()), 4),
+            "pa_mpvpe_mm": round(float(aligned.mean()), 4),
+            **{f"pa_f_at_{t:g}mm": round(float(s), 4) for t, s in zip(F_THRESHOLDS_MM, scores.mean(0), strict=True)},
+        }
+
+
+def _errors(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Errors (B, P) before and after Procrustes alignment, mm, and the aligned points (B, P, 3)."""
+    aligned = rigid_alignment(predicted, target, torch.ones_like(target[..., 0]), scale=True)
+    return (predicted - target).norm(dim=-1) * MM, (aligned - target).norm(dim=-1) * MM, aligned
 
 
 def f_scores(predicted: Tensor, target: Tensor) -> Tensor:

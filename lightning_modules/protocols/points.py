@@ -1,23 +1,15 @@
-"""Depth protocols: NYU's 14, ICVL's 16 and MSRA's 21 points, as papers since 2015 report them.
-
-Root: none. Scale: as predicted. Alignment: none, points are compared in the camera's frame. Visibility: all points
-count. Prediction and truth go from pixels and depth to space with the same intrinsics, which are the protocol's (with
-others the third digit moves). "Mean error" is the mean over all frames and points. The success curve counts frames
-whose largest error (max-frame) or mean error (mean-frame) is at most a threshold.
-"""
+"""Depth protocols: NYU's 14, ICVL's 16 and MSRA's 21 points, as papers since 2015 report them."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
-from lightning_modules.protocols.base import MM, Protocol, check_points
-from lightning_modules.protocols.curves import area, percent, rounded, success
+from lightning_modules.protocols.base import MM, Protocol, check_points, check_some
+from lightning_modules.protocols.curves import area, curve_of, median, percent, rounded, success
 from ops.camera import intrinsics, project
-from ops.checks import check_finite, check_shape
 
-MAX_FRAME_MM = tuple(range(0, 81))
+THRESHOLDS_MM = tuple(range(0, 81))
 _SHOWN_MAX, _SHOWN_MEAN, _SHOWN_JOINT = (10, 20, 30, 40, 50, 60, 70, 80), (5, 10, 15, 20, 30), (5, 10, 20, 30, 50)
 _AUC_MM = torch.linspace(0, 50, 100, dtype=torch.float64)
 # of the published evaluation script (github.com/xinghaochen/awesome-hand-pose-estimation), whose fy of NYU is negative:
@@ -30,7 +22,14 @@ CAMERAS = {
 
 
 class PointsProtocol(Protocol):
-    """Errors of a dataset's own points in space.
+    """`nyu-14`, `icvl-16`, `msra-21`: errors of a dataset's own points in space.
+
+    Root: none. Scale: as predicted. Alignment: none, points are compared in the camera's frame. Visibility: all points
+    count. Thresholds: 0 to 80 mm, every mm, the boundary succeeds; the curve counts frames whose largest error
+    (max-frame) or mean error (mean-frame) is at most the threshold.
+
+    Prediction and truth go from pixels and depth to space with the same intrinsics, which are the protocol's (others
+    move the third digit). The mean error is the mean over all frames and points.
 
     Args:
         name: of `CAMERAS`.
@@ -46,12 +45,11 @@ class PointsProtocol(Protocol):
             "scale": "as predicted",
             "alignment": "none, camera frame",
             "visibility": "all points count",
-            "thresholds": "success: largest error of a frame at most t, t = 0..80 mm",
+            "thresholds": "success: largest (maxframe) or mean (meanframe) error of a frame at most t, t = 0..80 mm",
             "intrinsics": "fx {:g} fy {:g} cx {:g} cy {:g} for both".format(*CAMERAS[name]),
         }
-        self.add_state("errors", [], dist_reduce_fx="cat")
-        self.add_state("errors_xy", [], dist_reduce_fx="cat")
-        self.add_state("errors_px", [], dist_reduce_fx="cat")
+        for state in ("errors", "errors_xy", "errors_px"):
+            self.add_rows(state, len(point_names))
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add points (B, P, 3), metres, camera frame, z > 0."""
@@ -62,14 +60,15 @@ class PointsProtocol(Protocol):
         self.errors_xy.append(difference[..., :2].norm(dim=-1) * MM)
         self.errors_px.append((project(predicted, K) - project(target, K)).norm(dim=-1))
 
-    def compute(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Mean, median, per point, success; `_xy_mm`: in the plane of the picture, `_px`: in pixels."""
-        errors, xy, px = (dim_zero_cat(state) for state in (self.errors, self.errors_xy, self.errors_px))
+        errors, xy, px = (self.rows(state) for state in ("errors", "errors_xy", "errors_px"))
+        check_some(self.name, len(errors))
         largest, mean = errors.amax(1), errors.mean(1)
         return {
             "frames": len(errors),
             "mean_mm": round(float(errors.mean()), 4),
-            "median_mm": round(float(_median(errors)), 4),
+            "median_mm": round(median(errors), 4),
             "per_joint_mm": rounded(errors.mean(0)),
             "success_maxframe_pct": percent(_SHOWN_MAX, success(largest, _SHOWN_MAX)),
             "success_meanframe_pct": percent(_SHOWN_MEAN, success(mean, _SHOWN_MEAN)),
@@ -77,54 +76,47 @@ class PointsProtocol(Protocol):
             "auc_joint_0_50_100pts": round(area(_AUC_MM, success(errors, _AUC_MM)), 5),
             "mean_xy_mm": round(float(xy.mean()), 4),
             "per_joint_xy_mm": rounded(xy.mean(0)),
-            "mean_px": round(float(px.mean()), 4),
-            "curve_maxframe": {
-                "thresholds_mm": list(MAX_FRAME_MM),
-                "share": rounded(success(largest, MAX_FRAME_MM), 5),
-            },
+            **_pixel_figures(px),
+            "curve_maxframe": curve_of(THRESHOLDS_MM, success(largest, THRESHOLDS_MM)),
+            "curve_meanframe": curve_of(THRESHOLDS_MM, success(mean, THRESHOLDS_MM)),
         }
 
 
 class PixelsProtocol(Protocol):
-    """Errors of 14 points of NYU in the picture, pixels; other rules as in the module's docstring."""
+    """`nyu-14-px`: errors of NYU's 14 points in the picture.
+
+    Root: none. Scale: pixels of the whole picture, 640 x 480. Alignment: none. Visibility: all points count.
+    Thresholds: none.
+    """
 
     def __init__(self, name: str, point_names: tuple[str, ...]) -> None:
         super().__init__()
         self.name, self.point_names = name, point_names
+        self.K = intrinsics(*CAMERAS["nyu-14"]).double()  # for predictions in space
         self.facts = {
             "root": "none",
-            "scale": "pixels of the whole picture",
+            "scale": "pixels of the whole picture, 640 x 480",
             "alignment": "none",
             "visibility": "all points count",
             "thresholds": "none",
         }
-        self.add_state("errors", [], dist_reduce_fx="cat")
+        self.add_rows("errors_px", len(point_names))
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add points (B, P, 2), pixels."""
-        check_shape("predicted", predicted, ("B", len(self.point_names), 2))
-        check_shape("target", target, tuple(predicted.shape))
-        check_finite("predicted", predicted)
-        check_finite("target", target)
-        self.errors.append((predicted.double() - target.double()).norm(dim=-1))
+        check_points(predicted, target, len(self.point_names), 2)
+        self.errors_px.append((predicted.double() - target.double()).norm(dim=-1))
 
-    def compute(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Mean, median, per point."""
-        errors = dim_zero_cat(self.errors)
-        return {
-            "frames": len(errors),
-            "mean_px": round(float(errors.mean()), 4),
-            "median_px": round(float(_median(errors)), 4),
-            "per_joint_px": rounded(errors.mean(0)),
-        }
+        errors = self.rows("errors_px")
+        check_some(self.name, len(errors))
+        return {"frames": len(errors), **_pixel_figures(errors)}
 
 
-def _median(errors: Tensor) -> Tensor:
-    """The median, of an even number the mean of the middle two (torch.median takes the lower)."""
-    return errors.flatten().quantile(0.5) if errors.numel() < 2**24 else _large_median(errors.flatten())
-
-
-def _large_median(errors: Tensor) -> Tensor:
-    """The same for more numbers than torch.quantile takes."""
-    ordered = errors.sort().values
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+def _pixel_figures(errors: Tensor) -> dict[str, Any]:
+    return {
+        "mean_px": round(float(errors.mean()), 4),
+        "median_px": round(median(errors), 4),
+        "per_joint_px": rounded(errors.mean(0)),
+    }

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.protocols.base import Protocol
+from lightning_modules.protocols.base import Protocol, check_some
 from lightning_modules.protocols.curves import rounded
 from ops.checks import check_shape
 from ops.joints import BACKGROUND, PART_NAMES, UNLABELLED
@@ -38,19 +38,21 @@ class Segmentation(Protocol):
         check_shape("target", target, ("B", "H", "W"))
         check_shape("predicted", predicted, tuple(target.shape))
         for name, labels in (("predicted", predicted), ("target", target)):
-            odd = labels[(labels >= _LABELS) & ~((labels == UNLABELLED) & (name == "target"))]
+            odd = labels[((labels < 0) | (labels >= _LABELS)) & ~((labels == UNLABELLED) & (name == "target"))]
             if odd.numel() or labels.is_floating_point():
                 raise ValueError(
-                    f"{name}: expected integer labels 0 to {_LABELS - 1}, got {labels.dtype} {odd[:3].tolist()}"
+                    f"{name}: expected integer labels 0 to {_LABELS - 1}, got {labels.dtype} {odd[:3].tolist()}; "
+                    "relabel them as the batch contract says"
                 )
         counted = (target != BACKGROUND) & (target != UNLABELLED)
         pairs = target[counted].long() * _LABELS + predicted[counted].long()
         self.confusion += torch.bincount(pairs, minlength=_LABELS**2).view(_LABELS, _LABELS)
 
-    def compute(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Accuracy per pixel and per class, mean and frequency-weighted IoU, per cent."""
         confusion = self.confusion.double()
         hits, true, said = confusion.diagonal()[1:], confusion.sum(1)[1:], confusion.sum(0)[1:]
+        check_some(self.name, int(true.sum()), "labelled hand pixels")
         there = true > 0
         recall = hits[there] / true[there]
         iou = hits[there] / (true + said - hits)[there]
