@@ -2,6 +2,13 @@
 
     python -m lightning_modules.evaluate --protocol nyu-14 --predictions runs/.../predictions/nyu.npz \\
         --ground-truth nyu_test_groundtruth_label.txt.xz [--plot curve.png] [--save figures.json]
+
+Files are understood by their ending:
+  .txt .txt.xz  the published layout: a line per frame, u v d per point, pixels and mm (nyu-14, icvl-16, msra-21)
+  .npz          predictions of a test, or labels: `keys` (N,) with `points` (N, P, 3) or `joints_3d` (N, 21, 3) in
+                metres, camera frame; `visible` (N, 21) bool; `vertices` (N, V, 3); `parts` (N, H, W)
+  .mat          NYU's own test_predictions.mat, array `pred_joint_uvconf` (nyu-14-px)
+Samples are matched by key where both files have keys; a file without is in the order of the other's keys.
 """
 
 import argparse
@@ -12,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightning_modules.evaluation_files import evaluate_files
+from lightning_modules.evaluation_pairs import evaluate_files
 from lightning_modules.protocols import PROTOCOLS, EvalUtil, Protocol, protocol
 
 
@@ -21,15 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--protocol", required=True, choices=PROTOCOLS, help="how to measure")
-    add("--predictions", required=True, type=Path, help=".npz of a test, published text (.txt, .txt.xz), NYU's .mat")
+    add("--predictions", required=True, type=Path, help="what to judge (.npz, .txt, .txt.xz, .mat)")
+    add("--ground-truth", required=True, type=Path, help="the labels (.npz, .txt, .txt.xz)")
     add(
-        "--ground-truth",
-        required=True,
-        type=Path,
-        help="labels: published text, or .npz (python -m datamodules.labels)",
-    )
-    add(
-        "--scale", choices=("as predicted", "ground truth"), default="as predicted", help="of the *-eval-util protocols"
+        "--scale",
+        choices=("as predicted", "ground truth"),
+        default="as predicted",
+        help="of the *-eval-util protocols: 'ground truth' multiplies by the true length of middle MCP-PIP",
     )
     add("--plot", type=Path, help="PNG of the success curve before published ones")
     add("--save", type=Path, help="write the JSON line to a file, too")
@@ -39,7 +44,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print_table(result)
-    print(json.dumps(result))
+    print(json.dumps(result, allow_nan=False))
 
 
 def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -47,6 +52,8 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     for path in (arguments.plot, arguments.save):
         if path is not None and path.exists():
             raise FileExistsError(f"{path}: there already; remove it or name another file")
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent}: no such folder for {path.name}; make it first")
     metric = chosen(arguments.protocol, arguments.scale)
     evaluate_files(arguments.predictions, arguments.ground_truth, metric)
     result = {
@@ -62,7 +69,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 
         plot_success(arguments.plot, result)
     if arguments.save is not None:
-        arguments.save.write_text(json.dumps(result) + "\n")
+        arguments.save.write_text(json.dumps(result, allow_nan=False) + "\n")
     return result
 
 
@@ -83,17 +90,21 @@ def print_table(result: dict[str, Any]) -> None:
     for rule, words in result["rules"].items():
         table.add_row(f"[dim]{rule}[/dim]", f"[dim]{words}[/dim]")
     for name, value in result.items():
-        if isinstance(value, int | float):
-            table.add_row(name.replace("_", " "), f"{value:g}")
-        elif isinstance(value, dict) and name.endswith("_pct"):
-            table.add_row(
-                name.replace("_", " "), "  ".join(f"{limit} mm: {share:.1f}" for limit, share in value.items())
-            )
-    for name in ("per_joint_mm", "per_joint_px", "per_part_pct"):
-        if name in result:
-            values = zip(result["joints"], result[name], strict=True)
-            table.add_row(name.replace("_", " "), "  ".join(f"{joint} {value:.2f}" for joint, value in values))
+        if words := _words(value, result["joints"] if name.startswith("per_") else None):
+            table.add_row(name.replace("_", " "), words)
     console.print(table)
+
+
+def _words(value: Any, joints: list[str] | None) -> str | None:
+    """A figure for the table; None: it is not shown there."""
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    if isinstance(value, list) and joints is not None:
+        named = zip(joints, value, strict=True)
+        return "  ".join(f"{joint} {'-' if number is None else f'{number:.2f}'}" for joint, number in named)
+    if isinstance(value, dict) and all(isinstance(number, float) for number in value.values()):
+        return "  ".join(f"{limit} mm: {share:.1f}" for limit, share in value.items())
+    return None
 
 
 if __name__ == "__main__":

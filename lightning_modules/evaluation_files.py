@@ -1,8 +1,15 @@
 """Predictions and ground truth from files, as a protocol wants them.
 
-Understood: the published text layout (a line per frame, u v d per point, pixels and millimetres; .txt or .txt.xz); our
-.npz (predictions: `lightning_modules.prediction_files`; labels: `python -m datamodules.labels`); NYU's own
-`test_predictions.mat`. Files with keys are matched by them; a file without is in the order of the keys.
+Understood are
+
+- the published text layout: a line per frame, u v d per point, pixels and millimetres; .txt or .txt.xz;
+- .npz of predictions, as every test leaves them (`lightning_modules.prediction_files`);
+- .npz of labels: `keys` (N,) and, as the protocol needs them, `points` (N, P, 3) and `joints_3d` (N, 21, 3), metres,
+  camera frame, joints in canonical order; `visible` (N, 21) bool; `vertices` (N, V, 3); `parts` (N, H, W) labels;
+- NYU's own `test_predictions.mat`, for `nyu-14-px`: its array `pred_joint_uvconf`.
+
+Whatever is wrong with a file is said here, with its name: what leaves this module is finite, of the right shape, in
+metres, and each sample is there once.
 """
 
 from pathlib import Path
@@ -14,132 +21,123 @@ import torch
 from torch import Tensor
 
 from lightning_modules.prediction import Frame
-from lightning_modules.prediction_files import read_predictions, read_uvd
-from lightning_modules.protocols import (
-    DexterTips,
-    EvalUtil,
-    FreiHAND,
-    PixelsProtocol,
-    PointsProtocol,
-    Protocol,
-    Segmentation,
-)
-from ops.camera import unproject
+from lightning_modules.prediction_files import UNREADABLE, read_predictions, read_uvd
+from lightning_modules.protocols import DexterTips, EvalUtil, FreiHAND, PixelsProtocol, PointsProtocol, Protocol
+from ops.camera import project, unproject
 from ops.hand_model.conventions import point_set
 from ops.joints import NYU14_OF_36, NYU36
 
 MM = 0.001
-_TIPS = (4, 8, 12, 16, 20)
-_LABEL_FIELDS = ("points", "joints_3d", "visible", "vertices", "parts")
+_FARTHEST = 20.0  # metres; a hand that is farther away is one in millimetres
+_LABEL_FIELDS = {
+    "points": "(N, P, 3)",
+    "joints_3d": "(N, 21, 3)",
+    "visible": "(N, 21)",
+    "vertices": "(N, V, 3)",
+    "parts": "(N, H, W)",
+}
 
 
 class Hands(NamedTuple):
     """What one file holds, N hands; None: it does not."""
 
-    keys: list[str] | None
+    keys: list[str] | None = None
     points: Tensor | None = None  # (N, P, 3) metres, or (N, P, 2) pixels
     joints: Tensor | None = None  # (N, 21, 3) metres, canonical
     visible: Tensor | None = None  # (N, 21) bool
     vertices: Tensor | None = None  # (N, V, 3) metres
     parts: Tensor | None = None  # (N, H, W) labels
+    frame: Frame = Frame.ABSOLUTE
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is there, by name."""
+        return {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
 
 
 def read_hands(path: Path, protocol: Protocol) -> Hands:
-    """A file of predictions or labels, by its ending."""
+    """A file of predictions or labels, by its ending; checked."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give a .txt, .txt.xz, .npz or .mat file")
     if path.suffix == ".npz":
-        return _read_npz(path, protocol)
-    if path.suffix == ".mat":
-        return _read_nyu_mat(path, protocol)
+        hands = _read_npz(path, protocol)
+    elif path.suffix == ".mat":
+        hands = _read_nyu_mat(path, protocol)
+    else:
+        hands = _read_text(path, protocol)
+    _check_hands(path, hands, protocol)
+    return hands
+
+
+def _read_text(path: Path, protocol: Protocol) -> Hands:
     if not isinstance(protocol, PointsProtocol | PixelsProtocol):
         raise ValueError(f"{path}: protocol '{protocol.name}' has no text layout of u v d; give an .npz file")
     uvd = torch.from_numpy(read_uvd(path, len(protocol.point_names)))
     bad = ~(torch.isfinite(uvd).all(-1) & (uvd[..., 2] > 0))
     if bad.any():
         line = int(bad.any(1).nonzero()[0]) + 1
-        raise ValueError(f"{path}, line {line}: expected finite pixels and depths above 0 mm, u v d per point")
+        raise ValueError(
+            f"{path}, line {line}: expected finite pixels and depths above 0 mm, u v d per point; "
+            "predict that frame again"
+        )
     if isinstance(protocol, PixelsProtocol):
-        return Hands(None, points=uvd[..., :2])
-    return Hands(None, points=unproject(uvd[..., :2], uvd[..., 2] * MM, protocol.K))
-
-
-def evaluate_files(predictions: Path, ground_truth: Path, protocol: Protocol) -> int:
-    """Feed two files to a protocol; the number of hands compared."""
-    true = read_hands(ground_truth, protocol)
-    predicted = _in_order_of(true, read_hands(predictions, protocol), predictions, ground_truth)
-    if isinstance(protocol, PointsProtocol | PixelsProtocol):
-        pair = _both("points", predicted, true, predictions, ground_truth)
-        protocol.update(*pair)
-    elif isinstance(protocol, Segmentation):
-        pair = _both("parts", predicted, true, predictions, ground_truth)
-        protocol.update(*pair)
-    else:
-        pair = _both("joints", predicted, true, predictions, ground_truth)
-        if isinstance(protocol, EvalUtil):
-            protocol.update(*pair, true.visible)
-        elif isinstance(protocol, DexterTips):
-            tips = list(_TIPS)
-            protocol.update(
-                *(joints[:, tips] for joints in pair), None if true.visible is None else true.visible[:, tips]
-            )
-        elif isinstance(protocol, FreiHAND):
-            protocol.update(*pair, predicted.vertices, true.vertices)
-    return len(pair[0])
+        return Hands(points=uvd[..., :2])
+    return Hands(points=unproject(uvd[..., :2], uvd[..., 2] * MM, protocol.K))
 
 
 def _read_npz(path: Path, protocol: Protocol) -> Hands:
-    with np.load(path, allow_pickle=False) as file:
-        names = set(file.files)
-    if "frame" in names:
-        return _from_predictions(path, protocol)
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in _LABEL_FIELDS if name in names}
-            keys = [str(key) for key in file["keys"]] if "keys" in names else None
-    except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); write it again") from error
+            names = set(file.files)
+            if "frame" not in names:  # labels, else predictions
+                arrays = {name: torch.from_numpy(file[name]) for name in _LABEL_FIELDS if name in names}
+                keys = [str(key) for key in file["keys"]] if "keys" in names else None
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: not an .npz file of arrays, or a damaged one ({error}); write it again") from error
+    if "frame" in names:
+        return _read_predictions(path, protocol)
     if not arrays:
+        expected, found = ", ".join(_LABEL_FIELDS), ", ".join(sorted(names)) or "nothing"
         raise ValueError(
-            f"{path}: expected one of {', '.join(_LABEL_FIELDS)}, got {', '.join(sorted(names)) or 'nothing'}"
+            f"{path}: expected one of {expected}, got {found}; see python -m lightning_modules.evaluate -h"
         )
-    return Hands(
-        keys,
-        points=arrays.get("points"),
-        joints=arrays.get("joints_3d"),
-        visible=arrays.get("visible"),
-        vertices=arrays.get("vertices"),
-        parts=arrays.get("parts"),
-    )
+    arrays["joints"] = arrays.pop("joints_3d", None)
+    return Hands(keys, **arrays)
 
 
-def _from_predictions(path: Path, protocol: Protocol) -> Hands:
+def _read_predictions(path: Path, protocol: Protocol) -> Hands:
     prediction, keys = read_predictions(path)
     if prediction.frame == Frame.NORMALISED and getattr(protocol, "scale", "") != "ground truth":
         raise ValueError(f"{path}: predictions without a scale; give --scale 'ground truth' where the protocol has it")
-    if prediction.frame != Frame.ABSOLUTE and isinstance(protocol, PointsProtocol):
-        raise ValueError(
-            f"{path}: '{protocol.name}' compares in the camera's frame, got {prediction.frame} predictions"
-        )
     points = None
     if isinstance(protocol, PointsProtocol | PixelsProtocol):
+        if prediction.frame != Frame.ABSOLUTE:
+            raise ValueError(
+                f"{path}: '{protocol.name}' compares in the camera's frame, got {prediction.frame} predictions; "
+                "evaluate a method that predicts where the hand is"
+            )
         points = _own_points(path, prediction.points, prediction.point_set, protocol)
-    return Hands(keys, points, prediction.joints_3d, None, prediction.vertices, prediction.parts)
+    return Hands(
+        keys, points, prediction.joints_3d, None, prediction.vertices, prediction.parts, Frame(prediction.frame)
+    )
 
 
-def _own_points(path: Path, points: Tensor | None, name: str, protocol: Protocol) -> Tensor:
-    """The protocol's points of a prediction that holds a larger set."""
+def _own_points(path: Path, points: Tensor | None, name: str, protocol: PointsProtocol | PixelsProtocol) -> Tensor:
+    """The protocol's points of a prediction that holds a larger set; for pixels, as its camera sees them."""
     if points is None:
         raise ValueError(
             f"{path}: no points of '{protocol.name}', only the 21 joints; predict on pictures whose labels have them "
             "(a test on the dataset does)"
         )
     there = list(point_set(name).points)
-    wanted = list(point_set(protocol.name).points)
-    missing = [point for point in wanted if point not in there]
+    missing = [point for point in protocol.point_names if point not in there]
     if missing:
-        raise ValueError(f"{path}: points '{name}' lack {', '.join(missing)}, which '{protocol.name}' compares")
-    return points[:, [there.index(point) for point in wanted]]
+        raise ValueError(
+            f"{path}: points '{name}' lack {', '.join(missing)}, which '{protocol.name}' compares; "
+            "evaluate them with the protocol of their own dataset"
+        )
+    own = points[:, [there.index(point) for point in protocol.point_names]].double()
+    return project(own, protocol.K) if isinstance(protocol, PixelsProtocol) else own
 
 
 def _read_nyu_mat(path: Path, protocol: Protocol) -> Hands:
@@ -149,39 +147,88 @@ def _read_nyu_mat(path: Path, protocol: Protocol) -> Hands:
     try:
         content = scipy.io.loadmat(path, variable_names=["pred_joint_uvconf"])["pred_joint_uvconf"]
     except Exception as error:  # scipy and zlib each raise their own
-        raise ValueError(f"{path}: no array 'pred_joint_uvconf' ({type(error).__name__}: {error})") from error
+        raise ValueError(
+            f"{path}: no array 'pred_joint_uvconf' ({type(error).__name__}: {error}); give NYU's test_predictions.mat"
+        ) from error
     if content.ndim != 4 or content.shape[2:] != (len(NYU36), 3):
-        raise ValueError(f"{path}: pred_joint_uvconf: expected (1, N, {len(NYU36)}, 3), got {content.shape}")
-    return Hands(None, points=torch.from_numpy(content[0][:, list(NYU14_OF_36), :2].astype(np.float64)))
-
-
-def _in_order_of(true: Hands, predicted: Hands, predictions: Path, ground_truth: Path) -> Hands:
-    """The predictions in the order of the labels."""
-    if predicted.keys is None:
-        return predicted
-    if len(set(predicted.keys)) != len(predicted.keys):
-        raise ValueError(f"{predictions}: keys occur twice; write each sample once")
-    wanted = sorted(predicted.keys) if true.keys is None else true.keys
-    place = {key: i for i, key in enumerate(predicted.keys)}
-    missing = [key for key in wanted if key not in place]
-    if missing or len(wanted) != len(place):
         raise ValueError(
-            f"{predictions}: expected a prediction for each of the {len(wanted)} samples of {ground_truth}, got "
-            f"{len(place)}; missing {', '.join(missing[:3]) or 'none'}; predict the whole split"
+            f"{path}: pred_joint_uvconf: expected (1, N, {len(NYU36)}, 3), got {content.shape}; "
+            "give NYU's test_predictions.mat"
         )
-    order = torch.tensor([place[key] for key in wanted])
-    chosen = {name: value[order] for name, value in predicted._asdict().items() if isinstance(value, Tensor)}
-    return predicted._replace(keys=list(wanted), **chosen)
+    return Hands(points=torch.from_numpy(content[0][:, list(NYU14_OF_36), :2].astype(np.float64)))
 
 
-def _both(name: str, predicted: Hands, true: Hands, predictions: Path, ground_truth: Path) -> tuple[Tensor, Tensor]:
-    pair = getattr(predicted, name), getattr(true, name)
-    for value, path in zip(pair, (predictions, ground_truth), strict=True):
-        if value is None:
-            raise ValueError(f"{path}: holds no {name}, which the protocol compares")
-    if len(pair[0]) != len(pair[1]):
+# -- checks
+
+
+def _check_hands(path: Path, hands: Hands, protocol: Protocol) -> None:
+    """Raise, naming the file, unless its hands are what the protocol can compare."""
+    _check_counts(path, hands)
+    points = len(protocol.point_names)
+    shapes = {"points": (points, 2 if isinstance(protocol, PixelsProtocol) else 3), "joints": (21, 3), "visible": (21,)}
+    for name, tensor in hands.tensors.items():
+        if name in shapes and tuple(tensor.shape[1:]) != shapes[name]:
+            raise ValueError(f"{path}: {name}: expected (N, {_spell(shapes[name])}), got {tuple(tensor.shape)}")
+    if hands.vertices is not None and (hands.vertices.ndim != 3 or hands.vertices.shape[2] != 3):
+        raise ValueError(f"{path}: vertices: expected (N, V, 3), got {tuple(hands.vertices.shape)}")
+    if hands.visible is not None and hands.visible.dtype != torch.bool:
+        raise ValueError(f"{path}: visible: expected bool, got {hands.visible.dtype}; write it with .astype(bool)")
+    for name in _compared_positions(protocol) & set(hands.tensors):
+        _check_positions(path, name, hands, protocol)
+
+
+def _compared_positions(protocol: Protocol) -> set[str]:
+    if isinstance(protocol, PointsProtocol | PixelsProtocol):
+        return {"points"}
+    if isinstance(protocol, FreiHAND):
+        return {"joints", "vertices"}
+    return {"joints"} if isinstance(protocol, EvalUtil | DexterTips) else set()
+
+
+def _check_counts(path: Path, hands: Hands) -> None:
+    counts = {name: len(tensor) for name, tensor in hands.tensors.items()}
+    if hands.keys is not None:
+        counts["keys"] = len(hands.keys)
+        if len(set(hands.keys)) != len(hands.keys):
+            twice = next(key for key in hands.keys if hands.keys.count(key) > 1)
+            raise ValueError(f"{path}: expected each key once, got {twice} more than once; write each sample once")
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise ValueError(f"{path}: expected as many of each, got {said}; write it again")
+    if 0 in counts.values():
+        raise ValueError(f"{path}: expected at least one hand, got none; write it again")
+
+
+def _check_positions(path: Path, name: str, hands: Hands, protocol: Protocol) -> None:
+    positions = hands.tensors[name]
+    if not positions.is_floating_point():
+        raise ValueError(f"{path}: {name}: expected floating-point numbers, got {positions.dtype}; write metres")
+    bad = ~torch.isfinite(positions).flatten(1).all(1)
+    if bad.any():
         raise ValueError(
-            f"{predictions}: expected {len(pair[1])} hands as in {ground_truth}, got {len(pair[0])}; "
-            "predict the same frames, each once"
+            f"{path}: {name} of {_name(hands, bad)}: expected finite numbers, got NaN or infinity in {int(bad.sum())} "
+            f"of {len(bad)} hands; predict or label them again"
         )
-    return pair
+    if isinstance(protocol, PixelsProtocol):
+        return
+    far = positions.abs().flatten(1).amax(1) > _FARTHEST
+    if far.any() and hands.frame != Frame.NORMALISED:
+        raise ValueError(
+            f"{path}: {name} of {_name(hands, far)}: expected metres, got numbers over {_FARTHEST:g}; "
+            "divide millimetres by 1000"
+        )
+    if isinstance(protocol, PointsProtocol) and (behind := (positions[..., 2] <= 0).any(1)).any():
+        raise ValueError(
+            f"{path}: {name} of {_name(hands, behind)}: expected depths z above 0, got {int(behind.sum())} of "
+            f"{len(behind)} hands at or behind the camera; write them in the camera's frame, z forward"
+        )
+
+
+def _name(hands: Hands, marked: Tensor) -> str:
+    """The first marked hand, by key or number."""
+    first = int(marked.nonzero()[0])
+    return f"hand {first}" if hands.keys is None else hands.keys[first]
+
+
+def _spell(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

@@ -2,6 +2,8 @@
 
 import json
 import lzma
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,17 @@ from ops.joints import CANONICAL_JOINTS
 _TENSORS = ("joints_3d", "joints_2d", "vertices", "parts", "side", "confidence", "points")
 _FACTS = ("frame", "hand_model", "convention")
 _LATER_FACTS = ("point_set",)  # files without them are older
+# what numpy, zipfile and zlib raise for an .npz file that is damaged, cut off or no such file
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_predictions(path: str | Path, prediction: HandPrediction, keys: Sequence[str]) -> None:
@@ -34,8 +47,8 @@ def read_predictions(path: str | Path) -> tuple[HandPrediction, list[str]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: not a prediction file ({error})") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: not a prediction file, or a damaged one ({error}); write it again") from error
     missing = [name for name in ("keys", "joints_3d", "side", *_FACTS) if name not in arrays]
     if missing:
         raise ValueError(f"{path}: not a prediction file, it lacks {', '.join(missing)}")
@@ -63,8 +76,8 @@ def read_uvd(path: str | Path, joints: int) -> np.ndarray:
     try:
         with _open_text(path, "rt") as file:
             rows = [np.array(line.split(), dtype=float) for line in file if line.strip()]
-    except (ValueError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected numbers, u v d per joint ({error})") from error
+    except (ValueError, lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"{path}: expected numbers, u v d per joint ({error}); is the file whole?") from error
     lengths = {len(row) for row in rows}
     if lengths != {3 * joints}:
         raise ValueError(f"{path}: expected {3 * joints} numbers a line ({joints} joints), got {sorted(lengths)}")
