@@ -17,11 +17,20 @@ class PublishedRow(NamedTuple):
     year: int | None
     figures: dict[str, float]  # under the names of `evaluate`
     source: str
-    # its figure needs what a user does not have: the true palm, bone length or side
-    uses_ground_truth_at_test: bool
+    # its figure needs what a user does not have: the true palm, bone length or side; None: its sources do not say
+    uses_ground_truth_at_test: bool | None
+    note: str = ""
     curve_maxframe: Curve | None = None
     curve_pck: Curve | None = None
     curve_auc: float | None = None  # of curve_pck, by trapezoids, where it is printed differently
+
+    @property
+    def mark(self) -> str:
+        """What stands behind its name in tables and plots."""
+        return {True: " *", False: "", None: " (?)"}[self.uses_ground_truth_at_test]
+
+
+MARKS = "* uses ground truth at test time (palm, bone length, side or box); (?) sources do not say whether it does"
 
 
 def published_protocols() -> tuple[str, ...]:

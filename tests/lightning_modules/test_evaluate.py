@@ -4,14 +4,17 @@ import json
 import lzma
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 
 from lightning_modules import compare, evaluate
-from lightning_modules.evaluation_files import evaluate_files
+from lightning_modules.evaluation_files import read_hands
+from lightning_modules.evaluation_pairs import evaluate_files
 from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.prediction_files import write_predictions, write_uvd
 from lightning_modules.protocols import protocol
@@ -29,6 +32,7 @@ GOLDEN = {
     "MURAUER n10 labelled real frames": ("nyu", "joint_pos_murauer_n10_wacv_uvd"),
     "JVCI18_ICVL_REN_9x6x6": ("icvl", "JVCI18_ICVL_REN_9x6x6"),
     "CVPR18_ICVL_V2V_PoseNet": ("icvl", "CVPR18_ICVL_V2V_PoseNet"),
+    "CVWW15_ICVL_Prior (seq 1 only, 702 frames)": ("icvl", "CVWW15_ICVL_Prior"),
 }
 PROTOCOL = {"nyu": "nyu-14", "icvl": "icvl-16"}
 
@@ -47,31 +51,37 @@ def run(monkeypatch, capsys, module, *arguments):
     return capsys.readouterr().out
 
 
+@lru_cache(maxsize=2)
+def true_points(dataset):
+    """The test labels of a dataset: parsed once."""
+    labels = piece(f"{dataset}/{dataset}_test_groundtruth_label.txt.xz")
+    return read_hands(labels, protocol(PROTOCOL[dataset])).points
+
+
+def golden_rows():
+    return {row["method"]: row for row in json.loads(piece("published/golden.json").read_text())}
+
+
+def test_every_golden_row_is_tested():
+    assert set(golden_rows()) == set(GOLDEN)
+
+
 @pytest.mark.parametrize("method", GOLDEN)
 def test_published_predictions_give_the_published_figures(method):
-    golden = {row["method"]: row for row in json.loads(piece("published/golden.json").read_text())}[method]
+    golden = golden_rows()[method]
     dataset, file = GOLDEN[method]
     metric = protocol(PROTOCOL[dataset])
-    labels = piece(f"{dataset}/{dataset}_test_groundtruth_label.txt.xz")
-    assert evaluate_files(piece(f"published/{dataset}/{file}.txt.xz"), labels, metric) == golden["frames"]
+    predicted = read_hands(piece(f"published/{dataset}/{file}.txt.xz"), metric).points
+    assert len(predicted) == golden["frames"]
+    metric.update(predicted, true_points(dataset)[: len(predicted)])  # one holds the first sequence alone
     figures = metric.compute()
     for name in ("mean_mm", "median_mm", "per_joint_mm"):
         assert figures[name] == pytest.approx(golden[name], abs=1e-3), name
+    if golden["published_mm"] is not None:
+        assert figures["mean_mm"] == pytest.approx(golden["published_mm"], abs=6e-4)  # printed with three digits
     for name in ("success_maxframe_pct", "success_meanframe_pct", "joint_pck_pct"):
-        for limit, share in golden[name].items():
-            assert figures[name][limit] == pytest.approx(share, abs=2e-3), (name, limit)
+        assert figures[name] == pytest.approx(golden[name], abs=6e-4), name  # not one frame of 8252 more or less
     assert figures["auc_joint_0_50_100pts"] == pytest.approx(golden["auc_joint_0_50_100pts"], abs=2e-5)
-
-
-def test_the_first_sequence_of_icvl_alone_gives_its_figures(tmp_path):
-    golden = {row["method"]: row for row in json.loads(piece("published/golden.json").read_text())}
-    golden = golden["CVWW15_ICVL_Prior (seq 1 only, 702 frames)"]
-    lines = lzma.decompress(piece("icvl/icvl_test_groundtruth_label.txt.xz").read_bytes()).splitlines()[:702]
-    (tmp_path / "first.txt").write_bytes(b"\n".join(lines))
-    metric = protocol("icvl-16")
-    evaluate_files(piece("published/icvl/CVWW15_ICVL_Prior.txt.xz"), tmp_path / "first.txt", metric)
-    assert metric.compute()["mean_mm"] == pytest.approx(golden["mean_mm"], abs=1e-3)
-    assert metric.compute()["per_joint_mm"] == pytest.approx(golden["per_joint_mm"], abs=1e-3)
 
 
 def test_nyus_own_network_in_pixels():
@@ -83,29 +93,60 @@ def test_nyus_own_network_in_pixels():
     assert figures["per_joint_px"] == pytest.approx(per_joint, abs=1e-3)
 
 
+def test_published_curves_have_their_printed_areas():
+    curves = json.loads(piece("published_pck_curves.json").read_text())
+    assert len(curves) == 16
+    cut = {"STB_gan", "DO_sridhar_rgbd", "DO_mueller_rgb"}  # at the top or the start: the points hold less than printed
+    for name, curve in curves.items():
+        found = area(curve["thresholds_mm"], torch.tensor(curve["pck"], dtype=torch.float64))
+        assert found == pytest.approx(curve["auc_trapz_recomputed"], abs=6e-5), name
+        assert abs(found - curve["auc_printed"]) < (0.015 if name in cut else 0.003), name
+
+
 @pytest.mark.parametrize("name", published_protocols())
 def test_published_rows_have_a_source_and_curves_their_area(name):
     rows = published_rows(name)
-    assert rows and all(row.source and row.figures for row in rows)
-    assert len({(row.method, row.source) for row in rows}) == len(rows)
+    columns, _ = compare.COLUMNS[name]
+    known = set(protocol_figures(name))
     for row in rows:
+        assert row.source and set(row.figures) & set(columns), row.method
+        assert set(row.figures) <= known, row.method  # under the names that a run of ours has
+        assert row.uses_ground_truth_at_test in (True, False, None)
         if row.curve_pck:
             found = area(row.curve_pck["thresholds_mm"], torch.tensor(row.curve_pck["share"]))
             assert found == pytest.approx(row.curve_auc, abs=2e-4), row.method
-            # printed areas follow from the points but for curves that are cut at the top or the start
-            cut = row.method in ("Mueller", "Sridhar (RGB-D)")
-            printed = next(iter(row.figures.values()))
-            assert abs(found - printed) < (0.015 if cut else 0.003), row.method
+    assert len({row.method for row in rows}) == len(rows)
+
+
+def protocol_figures(name):
+    """The names of a protocol's figures."""
+    metric = protocol(name)
+    if name == "segmentation":
+        parts = torch.ones(1, 2, 2, dtype=torch.int64)
+        metric.update(parts, parts)
+    else:
+        points = some_points(1, len(metric.point_names))[..., : 2 if name.endswith("px") else 3]
+        metric.update(points, points, *((points, points) if name == "freihand" else ()))
+    return metric.compute()
 
 
 def test_published_rows_are_the_golden_figures():
-    golden = {row["method"]: row for row in json.loads(piece("published/golden.json").read_text())}
-    rows = {row.method: row for row in published_rows("nyu-14")}
-    assert rows["V2V-PoseNet"].figures["mean_mm"] == golden["CVPR18_NYU_V2V_PoseNet"]["mean_mm"]
-    assert rows["Lie-X"].uses_ground_truth_at_test and not rows["V2V-PoseNet"].uses_ground_truth_at_test
+    by_figures = {
+        tuple(row.figures.get(name) for name in ("mean_mm", "median_mm")): row
+        for name in ("nyu-14", "icvl-16")
+        for row in published_rows(name)
+    }
+    for golden in golden_rows().values():
+        row = by_figures[golden["mean_mm"], golden["median_mm"]]
+        shares = [100 * share for share in row.curve_maxframe["share"]]
+        assert shares == pytest.approx(list(golden["success_maxframe_pct"].values()), abs=1e-3)
+        assert row.uses_ground_truth_at_test is (golden["method"] == "IJCV16_NYU_LieX")
     curves = json.loads(piece("published_pck_curves.json").read_text())
-    spurr = {row.method: row for row in published_rows("stb-eval-util")}["Spurr"]
-    assert spurr.curve_pck["share"] == pytest.approx(curves["STB_spurr"]["pck"], abs=1e-5)
+    named = {"STB": "stb-eval-util", "RHD": "rhd-eval-util", "DO": "dexter-tips"}
+    for name, curve in curves.items():
+        rows = published_rows(named[name.split("_")[0]])
+        (row,) = (r for r in rows if r.curve_pck and r.curve_pck["share"] == pytest.approx(curve["pck"], abs=1e-5))
+        assert curve["auc_printed"] in row.figures.values()
 
 
 # -- files
@@ -130,14 +171,8 @@ def prediction(points, name, keys, path, frame=Frame.ABSOLUTE):
     return path
 
 
-@pytest.fixture
-def nyu36(monkeypatch):
-    """The name of a set of 36 points that holds NYU's 14."""
-    return point_set("nyu-36")
-
-
-def test_a_tests_predictions_are_put_in_the_order_of_their_keys(tmp_path, nyu36):
-    metric = protocol("nyu-14")
+def test_a_tests_predictions_are_put_in_the_order_of_their_keys(tmp_path):
+    metric, nyu36 = protocol("nyu-14"), point_set("nyu-36")
     points = some_points(3, 36)
     wanted = [nyu36.points.index(name) for name in metric.point_names]
     labels = uvd_file(tmp_path / "labels.txt", points[:, wanted], metric)
@@ -146,6 +181,9 @@ def test_a_tests_predictions_are_put_in_the_order_of_their_keys(tmp_path, nyu36)
     path = prediction(points[shuffled], "nyu-36", [keys[i] for i in shuffled], tmp_path / "p.npz")
     assert evaluate_files(path, labels, metric) == 3
     assert metric.compute()["mean_mm"] < 0.01  # three digits of pixels in the text
+    pixels = protocol("nyu-14-px")  # the same predictions, as the protocol's camera sees them
+    evaluate_files(path, labels, pixels)
+    assert pixels.compute()["mean_px"] < 0.01
 
 
 def test_keys_match_labels_and_what_is_missing_is_named(tmp_path):
@@ -158,7 +196,9 @@ def test_keys_match_labels_and_what_is_missing_is_named(tmp_path):
     evaluate_files(tmp_path / "p.npz", tmp_path / "labels.npz", metric)
     assert metric.compute()["mean_mm"] == 0
     write_predictions(tmp_path / "q.npz", hands, ["a", "c"])
-    with pytest.raises(ValueError, match=r"q\.npz: expected a prediction for each of the 2 samples .* missing b"):
+    with pytest.raises(
+        ValueError, match=r"q\.npz: expected a prediction for each of the 2 samples .* missing b, not among them c"
+    ):
         evaluate_files(tmp_path / "q.npz", tmp_path / "labels.npz", protocol("rhd-eval-util"))
 
 
@@ -200,7 +240,110 @@ def test_text_that_cannot_be_compared_is_refused(tmp_path, monkeypatch, capsys, 
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
 
 
-def test_files_of_another_kind_are_refused(tmp_path, nyu36):
+def hands21(path, joints, keys, frame=Frame.ABSOLUTE, vertices=None, parts=None):
+    """A prediction file of 21 joints."""
+    side = torch.ones(len(joints), dtype=torch.int64)
+    write_predictions(path, HandPrediction(joints, None, vertices, parts, side, None, frame, "", "open"), keys)
+    return path
+
+
+def labels21(path, **arrays):
+    np.savez(path, **{"keys": ["a", "b"], "joints_3d": some_points(2, 21).numpy()} | arrays)
+    return path
+
+
+def spoilt(values, number):
+    values = values.clone()
+    values[1, 3, 0] = number
+    return values.numpy()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"joints_3d": spoilt(some_points(2, 21), np.nan)}, r"t\.npz: joints of b: expected finite numbers, .* 1 of 2"),
+        (
+            {"joints_3d": 1000 * some_points(2, 21).numpy()},
+            r"t\.npz: joints of a: expected metres, .* divide millimetres",
+        ),
+        ({"joints_3d": np.ones((2, 21, 3), int)}, r"t\.npz: joints: expected floating-point numbers, got torch.int64"),
+        ({"joints_3d": some_points(2, 20).numpy()}, r"t\.npz: joints: expected \(N, 21, 3\), got \(2, 20, 3\)"),
+        ({"joints_3d": np.array([{1: 2}], dtype=object)}, r"t\.npz: not an \.npz file of arrays, or a damaged one"),
+        ({"joints_3d": np.zeros((0, 21, 3)), "keys": []}, r"t\.npz: expected at least one hand, got none"),
+        ({"keys": ["a", "a"]}, r"t\.npz: expected each key once, got a more than once; write each sample once"),
+        ({"keys": ["a", "b", "c"]}, r"t\.npz: expected as many of each, got 2 joints, 3 keys"),
+        ({"visible": np.ones((2, 21), int)}, r"t\.npz: visible: expected bool, got torch.int64; write it with"),
+        ({"visible": np.ones((2, 5), bool)}, r"t\.npz: visible: expected \(N, 21\), got \(2, 5\)"),
+        ({"visible": np.zeros((2, 21), bool)}, r"no visible joints to measure"),
+    ],
+)
+def test_labels_that_cannot_be_compared_are_refused(tmp_path, labels, message):
+    predicted = hands21(tmp_path / "p.npz", some_points(2, 21), ["a", "b"])
+    metric = protocol("rhd-eval-util")
+    with pytest.raises(ValueError, match=message):
+        evaluate_files(predicted, labels21(tmp_path / "t.npz", **labels), metric)
+        metric.compute()
+
+
+def test_damaged_files_are_refused_by_name(tmp_path):
+    uvd = ("1 2 500 " * 14 + "\n") * 500
+    (tmp_path / "t.txt").write_text(uvd)
+    whole = hands21(tmp_path / "p.npz", some_points(2, 21), ["a", "b"])
+    labels = labels21(tmp_path / "t.npz")
+    (tmp_path / "cut.txt.xz").write_bytes(lzma.compress(uvd.encode())[:60])
+    (tmp_path / "odd.txt.xz").write_bytes(b"no xz file")
+    for name in ("cut.txt.xz", "odd.txt.xz"):
+        with pytest.raises(ValueError, match=f"{name}: expected numbers, u v d per joint .* is the file whole"):
+            evaluate_files(tmp_path / name, tmp_path / "t.txt", protocol("nyu-14"))
+    content = whole.read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[:-100])
+    (tmp_path / "text.npz").write_text("no npz file")
+    (tmp_path / "flipped.npz").write_bytes(bytes(b ^ 255 if 150 < i < 400 else b for i, b in enumerate(content)))
+    for name in ("cut.npz", "text.npz", "flipped.npz"):
+        with pytest.raises(ValueError, match=f"{name}: not .* or a damaged one .*; write it again"):
+            evaluate_files(tmp_path / name, labels, protocol("rhd-eval-util"))
+    scipy.io.savemat(tmp_path / "m.mat", {"pred_joint_uvconf": np.full((1, 500, 36, 3), np.nan)})
+    with pytest.raises(ValueError, match=r"m\.mat: points of hand 0: expected finite numbers"):
+        evaluate_files(tmp_path / "m.mat", tmp_path / "t.txt", protocol("nyu-14-px"))
+    scipy.io.savemat(tmp_path / "other.mat", {"something": 1})
+    with pytest.raises(ValueError, match=r"other\.mat: no array 'pred_joint_uvconf'"):
+        evaluate_files(tmp_path / "other.mat", tmp_path / "t.txt", protocol("nyu-14-px"))
+
+
+def test_points_behind_the_camera_and_pictures_of_another_size_are_refused(tmp_path):
+    points = some_points(2, 21).numpy()
+    np.savez(tmp_path / "t.npz", points=points)
+    np.savez(tmp_path / "p.npz", points=points * [1, 1, -1])
+    with pytest.raises(ValueError, match=r"p\.npz: points of hand 0: expected depths z above 0, got 2 of 2"):
+        evaluate_files(tmp_path / "p.npz", tmp_path / "t.npz", protocol("msra-21"))
+    parts = torch.ones(2, 4, 4, dtype=torch.uint8)
+    said = hands21(tmp_path / "s.npz", some_points(2, 21), ["a", "b"], parts=parts, vertices=torch.rand(2, 50, 3))
+    labels = labels21(tmp_path / "l.npz", parts=np.ones((2, 5, 4), np.uint8), vertices=np.zeros((2, 40, 3)))
+    with pytest.raises(ValueError, match=r"s\.npz: parts: expected \(2, 5, 4\) as in .*l\.npz, got \(2, 4, 4\)"):
+        evaluate_files(said, labels, protocol("segmentation"))
+    with pytest.raises(ValueError, match=r"s\.npz: expected 40 vertices a hand as in .*l\.npz, got 50"):
+        evaluate_files(said, labels, protocol("freihand"))
+    odd = labels21(tmp_path / "o.npz", parts=np.full((2, 4, 4), 21, np.uint8))
+    with pytest.raises(ValueError, match=r"s\.npz against .*o\.npz: target: expected integer labels 0 to 20"):
+        evaluate_files(said, odd, protocol("segmentation"))
+
+
+def test_root_relative_predictions_are_judged_by_what_they_say(tmp_path, monkeypatch, capsys):
+    joints = some_points(2, 21)
+    predicted = hands21(tmp_path / "p.npz", joints - joints[:, :1], ["a", "b"], Frame.ROOT_RELATIVE)
+    labels = labels21(tmp_path / "t.npz")
+    arguments = ["--predictions", predicted, "--ground-truth", labels]
+    out = run(monkeypatch, capsys, evaluate, "--protocol", "freihand", *arguments)
+    figures = json.loads(out.splitlines()[-1])
+    assert figures["pa_mpjpe_mm"] == pytest.approx(0, abs=1e-3) and figures["mean_mm"] is None
+    assert "predictions are root-relative" in out
+    with pytest.raises(SystemExit):
+        plot = tmp_path / "plot.png"
+        run(monkeypatch, capsys, evaluate, "--protocol", "dexter-tips", *arguments, "--plot", plot)
+    assert "no success curve of these predictions" in " ".join(capsys.readouterr().err.split())
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
     metric, points = protocol("nyu-14"), some_points(1, 36)
     labels = uvd_file(tmp_path / "t.txt", some_points(1, 14), metric)
     with pytest.raises(FileNotFoundError, match=r"none\.txt: no such file"):
@@ -216,6 +359,40 @@ def test_files_of_another_kind_are_refused(tmp_path, nyu36):
     np.savez(tmp_path / "odd.npz", something=np.zeros(3))
     with pytest.raises(ValueError, match=r"odd\.npz: expected one of points, joints_3d"):
         evaluate_files(tmp_path / "odd.npz", labels, metric)
-    with pytest.raises(ValueError, match="protocol"):
-        compare.comparison({"a": {"protocol": "nyu-14", "rules": {}}, "b": {"protocol": "icvl-16", "rules": {}}})
-    assert PublishedRow._fields[0] == "method"
+
+
+def test_the_comparison_reads_a_whole_output_and_refuses_what_is_no_run(tmp_path, monkeypatch, capsys):
+    rules = {"scale": "as predicted"}
+    figures = {"protocol": "rhd-eval-util", "rules": rules, "predictions": "p.npz", "auc_20_50_as_published": 0.9}
+    (tmp_path / "ours.txt").write_text("a table\n" + json.dumps(figures) + "\n")
+    figures["rules"] = {"scale": "times the true length of middle MCP-PIP"}
+    (tmp_path / "scaled.json").write_text(json.dumps(figures | {"auc_20_50_as_published": None}))
+    arguments = ["--run", tmp_path / "ours.txt", tmp_path / "scaled.json", "--format", "markdown"]
+    lines = run(monkeypatch, capsys, compare, *arguments).splitlines()
+    methods = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:] if line.startswith("|")]
+    place = methods.index("this run: ours")
+    assert methods[place - 1 : place + 2] == ["HAMR (?)", "this run: ours", "Cai (?)"]  # 0.901, 0.9, 0.887
+    assert "this run: scaled *" in methods[place:] and "Spurr *" in methods  # ground truth at test time is marked
+    assert "* uses ground truth at test time" in lines[-1]
+    assert "DeepHPS" in run(monkeypatch, capsys, compare, "--protocol", "nyu-14")  # without a run
+    (tmp_path / "no.json").write_text("{}")
+    (tmp_path / "text.json").write_text("text")
+    for wrong, message in (
+        (
+            ["--run", tmp_path / "no.json"],
+            r"no\.json: not the figures of an evaluation; write them with evaluate --save",
+        ),
+        (["--run", tmp_path / "text.json"], r"text\.json: the last line is no JSON"),
+        (["--run", tmp_path / "none.json"], r"none\.json: no such file"),
+        ([*arguments, "--protocol", "nyu-14"], r"expected one protocol, got nyu-14, rhd-eval-util; compare them apart"),
+        ([], "expected --run, --protocol or both, got neither"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run(monkeypatch, capsys, compare, *wrong)
+        assert stop.value.code == 2
+        assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_marks_say_what_is_known():
+    marks = [PublishedRow("m", None, {}, "s", flag).mark for flag in (True, False, None)]
+    assert marks == [" *", "", " (?)"]
