@@ -5,8 +5,9 @@
 
 Files are understood by their ending:
   .txt .txt.xz  the published layout: a line per frame, u v d per point, pixels and mm (nyu-14, icvl-16, msra-21)
-  .npz          predictions of a test, or labels: `keys` (N,) with `points` (N, P, 3) or `joints_3d` (N, 21, 3) in
-                metres, camera frame; `visible` (N, 21) bool; `vertices` (N, V, 3); `parts` (N, H, W)
+  .npz          predictions of a test, or labels, which `python -m datamodules.labels` writes: `keys` (N,) with `points`
+                (N, P, 3) or `joints_3d` (N, 21, 3) in metres, camera frame; `visible` (N, 21) bool; `vertices`
+                (N, V, 3); `parts` (N, H, W)
   .mat          NYU's own test_predictions.mat, array `pred_joint_uvconf` (nyu-14-px)
 Samples are matched by key where both files have keys; a file without is in the order of the other's keys.
 """

@@ -4,8 +4,9 @@ Understood are
 
 - the published text layout: a line per frame, u v d per point, pixels and millimetres; .txt or .txt.xz;
 - .npz of predictions, as every test leaves them (`lightning_modules.prediction_files`);
-- .npz of labels: `keys` (N,) and, as the protocol needs them, `points` (N, P, 3) and `joints_3d` (N, 21, 3), metres,
-  camera frame, joints in canonical order; `visible` (N, 21) bool; `vertices` (N, V, 3); `parts` (N, H, W) labels;
+- .npz of labels (`python -m datamodules.labels`): `keys` (N,) and, as the protocol needs them, `points` (N, P, 3) and
+  `joints_3d` (N, 21, 3), metres, camera frame, joints in canonical order; `visible` (N, 21) bool; `vertices` (N, V, 3);
+  `parts` (N, H, W) labels;
 - NYU's own `test_predictions.mat`, for `nyu-14-px`: its array `pred_joint_uvconf`.
 
 Whatever is wrong with a file is said here, with its name: what leaves this module is finite, of the right shape, in
@@ -102,6 +103,13 @@ def _read_npz(path: Path, protocol: Protocol) -> Hands:
             f"{path}: expected one of {expected}, got {found}; see python -m lightning_modules.evaluate -h"
         )
     arrays["joints"] = arrays.pop("joints_3d", None)
+    points = arrays.get("points")
+    if (
+        isinstance(protocol, PixelsProtocol)
+        and points is not None
+        and points.shape[1:] == (len(protocol.point_names), 3)
+    ):
+        arrays["points"] = project(points.double(), protocol.K)  # labels in space, as the protocol's camera sees them
     return Hands(keys, **arrays)
 
 
@@ -164,16 +172,21 @@ def _read_nyu_mat(path: Path, protocol: Protocol) -> Hands:
 def _check_hands(path: Path, hands: Hands, protocol: Protocol) -> None:
     """Raise, naming the file, unless its hands are what the protocol can compare."""
     _check_counts(path, hands)
-    points = len(protocol.point_names)
-    shapes = {"points": (points, 2 if isinstance(protocol, PixelsProtocol) else 3), "joints": (21, 3), "visible": (21,)}
-    for name, tensor in hands.tensors.items():
-        if name in shapes and tuple(tensor.shape[1:]) != shapes[name]:
-            raise ValueError(f"{path}: {name}: expected (N, {_spell(shapes[name])}), got {tuple(tensor.shape)}")
+    points = len(protocol.point_names), 2 if isinstance(protocol, PixelsProtocol) else 3
+    compared = _compared_positions(protocol)
+    shapes = {name: shape for name, shape in (("points", points), ("joints", (21, 3))) if name in compared}
+    for name, shape in (shapes | {"visible": (21,)}).items():
+        tensor = hands.tensors.get(name)
+        if tensor is not None and tuple(tensor.shape[1:]) != shape:
+            raise ValueError(
+                f"{path}: {name}: expected (N, {_spell(shape)}), got {tuple(tensor.shape)}; "
+                f"write what '{protocol.name}' compares"
+            )
     if hands.vertices is not None and (hands.vertices.ndim != 3 or hands.vertices.shape[2] != 3):
         raise ValueError(f"{path}: vertices: expected (N, V, 3), got {tuple(hands.vertices.shape)}")
     if hands.visible is not None and hands.visible.dtype != torch.bool:
         raise ValueError(f"{path}: visible: expected bool, got {hands.visible.dtype}; write it with .astype(bool)")
-    for name in _compared_positions(protocol) & set(hands.tensors):
+    for name in sorted(compared & set(hands.tensors)):
         _check_positions(path, name, hands, protocol)
 
 

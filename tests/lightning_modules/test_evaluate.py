@@ -18,8 +18,6 @@ from lightning_modules.evaluation_pairs import evaluate_files
 from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.prediction_files import write_predictions, write_uvd
 from lightning_modules.protocols import protocol
-from lightning_modules.protocols.curves import area
-from lightning_modules.published_rows import PublishedRow, published_protocols, published_rows
 from ops.camera import project
 from ops.hand_model.conventions import point_set
 
@@ -93,62 +91,6 @@ def test_nyus_own_network_in_pixels():
     assert figures["per_joint_px"] == pytest.approx(per_joint, abs=1e-3)
 
 
-def test_published_curves_have_their_printed_areas():
-    curves = json.loads(piece("published_pck_curves.json").read_text())
-    assert len(curves) == 16
-    cut = {"STB_gan", "DO_sridhar_rgbd", "DO_mueller_rgb"}  # at the top or the start: the points hold less than printed
-    for name, curve in curves.items():
-        found = area(curve["thresholds_mm"], torch.tensor(curve["pck"], dtype=torch.float64))
-        assert found == pytest.approx(curve["auc_trapz_recomputed"], abs=6e-5), name
-        assert abs(found - curve["auc_printed"]) < (0.015 if name in cut else 0.003), name
-
-
-@pytest.mark.parametrize("name", published_protocols())
-def test_published_rows_have_a_source_and_curves_their_area(name):
-    rows = published_rows(name)
-    columns, _ = compare.COLUMNS[name]
-    known = set(protocol_figures(name))
-    for row in rows:
-        assert row.source and set(row.figures) & set(columns), row.method
-        assert set(row.figures) <= known, row.method  # under the names that a run of ours has
-        assert row.uses_ground_truth_at_test in (True, False, None)
-        if row.curve_pck:
-            found = area(row.curve_pck["thresholds_mm"], torch.tensor(row.curve_pck["share"]))
-            assert found == pytest.approx(row.curve_auc, abs=2e-4), row.method
-    assert len({row.method for row in rows}) == len(rows)
-
-
-def protocol_figures(name):
-    """The names of a protocol's figures."""
-    metric = protocol(name)
-    if name == "segmentation":
-        parts = torch.ones(1, 2, 2, dtype=torch.int64)
-        metric.update(parts, parts)
-    else:
-        points = some_points(1, len(metric.point_names))[..., : 2 if name.endswith("px") else 3]
-        metric.update(points, points, *((points, points) if name == "freihand" else ()))
-    return metric.compute()
-
-
-def test_published_rows_are_the_golden_figures():
-    by_figures = {
-        tuple(row.figures.get(name) for name in ("mean_mm", "median_mm")): row
-        for name in ("nyu-14", "icvl-16")
-        for row in published_rows(name)
-    }
-    for golden in golden_rows().values():
-        row = by_figures[golden["mean_mm"], golden["median_mm"]]
-        shares = [100 * share for share in row.curve_maxframe["share"]]
-        assert shares == pytest.approx(list(golden["success_maxframe_pct"].values()), abs=1e-3)
-        assert row.uses_ground_truth_at_test is (golden["method"] == "IJCV16_NYU_LieX")
-    curves = json.loads(piece("published_pck_curves.json").read_text())
-    named = {"STB": "stb-eval-util", "RHD": "rhd-eval-util", "DO": "dexter-tips"}
-    for name, curve in curves.items():
-        rows = published_rows(named[name.split("_")[0]])
-        (row,) = (r for r in rows if r.curve_pck and r.curve_pck["share"] == pytest.approx(curve["pck"], abs=1e-5))
-        assert curve["auc_printed"] in row.figures.values()
-
-
 # -- files
 
 
@@ -184,6 +126,10 @@ def test_a_tests_predictions_are_put_in_the_order_of_their_keys(tmp_path):
     pixels = protocol("nyu-14-px")  # the same predictions, as the protocol's camera sees them
     evaluate_files(path, labels, pixels)
     assert pixels.compute()["mean_px"] < 0.01
+    np.savez(tmp_path / "space.npz", keys=keys, points=points[:, wanted].numpy())  # labels in space, with keys
+    pixels.reset()
+    evaluate_files(path, tmp_path / "space.npz", pixels)
+    assert pixels.compute()["mean_px"] < 1e-4  # predictions are kept in single precision
 
 
 def test_keys_match_labels_and_what_is_missing_is_named(tmp_path):
@@ -310,6 +256,14 @@ def test_damaged_files_are_refused_by_name(tmp_path):
         evaluate_files(tmp_path / "other.mat", tmp_path / "t.txt", protocol("nyu-14-px"))
 
 
+def test_what_a_protocol_does_not_compare_may_be_anything(tmp_path):
+    parts = torch.ones(2, 4, 4, dtype=torch.uint8)
+    said = hands21(tmp_path / "p.npz", some_points(2, 21), ["a", "b"], parts=parts)
+    labels = labels21(tmp_path / "t.npz", parts=parts.numpy(), points=np.zeros((2, 36, 3)))  # a dataset's own 36
+    assert evaluate_files(said, labels, protocol("segmentation")) == 2
+    assert evaluate_files(said, labels, protocol("rhd-eval-util")) == 2
+
+
 def test_points_behind_the_camera_and_pictures_of_another_size_are_refused(tmp_path):
     points = some_points(2, 21).numpy()
     np.savez(tmp_path / "t.npz", points=points)
@@ -359,40 +313,3 @@ def test_files_of_another_kind_are_refused(tmp_path):
     np.savez(tmp_path / "odd.npz", something=np.zeros(3))
     with pytest.raises(ValueError, match=r"odd\.npz: expected one of points, joints_3d"):
         evaluate_files(tmp_path / "odd.npz", labels, metric)
-
-
-def test_the_comparison_reads_a_whole_output_and_refuses_what_is_no_run(tmp_path, monkeypatch, capsys):
-    rules = {"scale": "as predicted"}
-    figures = {"protocol": "rhd-eval-util", "rules": rules, "predictions": "p.npz", "auc_20_50_as_published": 0.9}
-    (tmp_path / "ours.txt").write_text("a table\n" + json.dumps(figures) + "\n")
-    figures["rules"] = {"scale": "times the true length of middle MCP-PIP"}
-    (tmp_path / "scaled.json").write_text(json.dumps(figures | {"auc_20_50_as_published": None}))
-    arguments = ["--run", tmp_path / "ours.txt", tmp_path / "scaled.json", "--format", "markdown"]
-    lines = run(monkeypatch, capsys, compare, *arguments).splitlines()
-    methods = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:] if line.startswith("|")]
-    place = methods.index("this run: ours")
-    assert methods[place - 1 : place + 2] == ["HAMR (?)", "this run: ours", "Cai (?)"]  # 0.901, 0.9, 0.887
-    assert "this run: scaled *" in methods[place:] and "Spurr *" in methods  # ground truth at test time is marked
-    assert "* uses ground truth at test time" in lines[-1]
-    assert "DeepHPS" in run(monkeypatch, capsys, compare, "--protocol", "nyu-14")  # without a run
-    (tmp_path / "no.json").write_text("{}")
-    (tmp_path / "text.json").write_text("text")
-    for wrong, message in (
-        (
-            ["--run", tmp_path / "no.json"],
-            r"no\.json: not the figures of an evaluation; write them with evaluate --save",
-        ),
-        (["--run", tmp_path / "text.json"], r"text\.json: the last line is no JSON"),
-        (["--run", tmp_path / "none.json"], r"none\.json: no such file"),
-        ([*arguments, "--protocol", "nyu-14"], r"expected one protocol, got nyu-14, rhd-eval-util; compare them apart"),
-        ([], "expected --run, --protocol or both, got neither"),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            run(monkeypatch, capsys, compare, *wrong)
-        assert stop.value.code == 2
-        assert re.search(message, " ".join(capsys.readouterr().err.split()))
-
-
-def test_marks_say_what_is_known():
-    marks = [PublishedRow("m", None, {}, "s", flag).mark for flag in (True, False, None)]
-    assert marks == [" *", "", " (?)"]
