@@ -29,6 +29,7 @@ from datamodules.sources import (
     RenderedRecords,
     RenderedSource,
 )
+from datamodules.transfer import compact, restore, unit_floats
 from ops.checks import check_choice
 from ops.hand_model import open_hand
 
@@ -256,15 +257,16 @@ class HandData(lightning.LightningDataModule):
         return FrameRecords(name, frames, self.crop, self.image_size, take=take)
 
     def _loader(self, mixture: Mixture, sampler: EpochSampler, **settings: Any) -> ResumableLoader:
+        lean = self.renderer is not None and self.render_on == "worker" and len(self._samplers) == len(self.sources)
         if self.num_workers:
             if self.renderer is not None:  # what was read is whole already, and one batch is of one kind
-                self.renderer.lean = self.render_on == "worker" and len(self._samplers) == len(self.sources)
+                self.renderer.lean = lean
             cv2.setNumThreads(1)  # before the fork: in a worker, OpenCV waits for threads that did not come along
         return ResumableLoader(
             mixture,
             sampler,
             # not methods: what workers get must not take the trainer along
-            pack=partial(_pack, self.bad_samples),
+            pack=partial(_pack, self.bad_samples, lean and not torch.cuda.is_available()),  # pinned pictures stay whole
             unpack=partial(_unpack, self.bad_samples),
             num_workers=self.num_workers,
             worker_init_fn=_prepare_worker,
@@ -301,22 +303,23 @@ class HandData(lightning.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
 
-def _pack(bad: BadSamples, batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
+def _pack(bad: BadSamples, small: bool, batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
     """What a worker sends: the batch, and the bad samples that it met."""
     if bad.news:
         batch[_BAD] = bad.epoch, bad.news
         bad.news = {}
-    return batch
+    return compact(batch) if small else batch
 
 
 def _unpack(bad: BadSamples, batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
     """The batch as the contract wants it, of what a worker sent (`HandRenderer.lean`)."""
     if _BAD in batch:
         bad.add(*batch.pop(_BAD))
+    batch = restore(batch)
     if "depth" in batch and "mask" not in batch and batch["has_mask"].any():
         batch["mask"] = ((batch["depth"] > 0) & batch["has_mask"][:, None, None, None]).float()
     if "rgb" in batch and batch["rgb"].dtype == torch.uint8:
-        batch["rgb"] = batch["rgb"] * (1 / 255)
+        batch["rgb"] = unit_floats(batch["rgb"])
     return batch
 
 

@@ -7,6 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ops.checks import check_floating, check_shape
+from ops.render.numba_shading import light_kernel
+from ops.render.threads import over_batch
+from ops.render.topology import topology_of
 
 
 class Light(NamedTuple):
@@ -37,9 +40,22 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 def vertex_light(vertices: Tensor, faces: Tensor, light: Light) -> Tensor:
     """Light (B, V, 3) that reaches each vertex: ambient + directional max(0, normal . direction)."""
+    tensors = (vertices, *(value for value in light if isinstance(value, Tensor)))
+    graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if vertices.device.type == "cpu" and vertices.dtype == torch.float32 and not graph:
+        return _light_by_kernel(vertices, faces, light)
     direction = functional.normalize(_per_vertex(light.direction, vertices), dim=-1)
     cosine = (vertex_normals(vertices, faces) * direction).sum(-1, keepdim=True)
     return _per_vertex(light.ambient, vertices) + _per_vertex(light.directional, vertices) * cosine.clamp(min=0)
+
+
+def _light_by_kernel(vertices: Tensor, faces: Tensor, light: Light) -> Tensor:
+    lit = torch.empty(vertices.shape)
+    points, corners = vertices.detach().contiguous(), topology_of(faces, vertices.shape[1]).faces
+    values = [torch.as_tensor(value, dtype=torch.float32).detach().expand(len(vertices), 3) for value in light]
+    arrays = [tensor.numpy() for tensor in (points, corners, *values, lit)]
+    over_batch(lambda start, stop: light_kernel(start, stop, *arrays), len(vertices))
+    return lit
 
 
 def interpolate_attributes(attributes: Tensor, faces: Tensor, ids: Tensor, barycentrics: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.render_slopes import hand_scene
 from ops.camera import PinholeCamera, WeakPerspectiveCamera
-from ops.render import Light, Surface, face_parts, rasterize, render
+from ops.render import Light, Surface, face_parts, rasterize, render, vertex_light
 from ops.render.topology import topology_of
 
 SQUARE_FACES = torch.tensor([[0, 1, 2], [0, 2, 3]])
@@ -377,3 +377,12 @@ def test_zero_focal_length_is_refused():
 def test_float64_takes_the_torch_backend_by_itself():
     camera = PinholeCamera(torch.eye(3, dtype=torch.float64))
     assert render(square(1, 1, 5, 5).double(), SQUARE_FACES, camera, 8)["silhouette"].dtype == torch.float64
+
+
+def test_light_without_gradients_equals_light_with():
+    scene = hand_scene(2, 32)
+    light = Light(torch.tensor([[0.2, -0.4, -1.0], [3.0, 0.0, 0.1]]), 0.3, torch.tensor([0.5, 0.6, 0.7]))
+    fast = vertex_light(scene.vertices, scene.faces, light)
+    twin = vertex_light(scene.vertices.clone().requires_grad_(), scene.faces, light)
+    assert twin.requires_grad and not fast.requires_grad and fast.amax() > 0.8
+    torch.testing.assert_close(fast, twin.detach(), atol=1e-6, rtol=0)
