@@ -9,6 +9,7 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional
 
+from datamodules.sensor_noise import hash_kernel, unit_kernel
 from datamodules.sensor_noise_torch import hash_of, unit_of
 from datamodules.streams import Draws, Keys, keys_of
 from ops.hand_model import HandModel
@@ -59,6 +60,11 @@ def skin_table(model: HandModel) -> Tensor:
 
 def backgrounds(keys: Tensor, size: int) -> Tensor:
     """Blurred coloured clutter (B, 3, size, size) uint8: layers of random grids, coarse ones strong, fine ones weak."""
+    if keys.device.type == "cpu":
+        clutter = torch.empty(len(keys), 3, size, size, dtype=torch.uint8)
+        arrays = keys.numpy(), clutter.numpy()
+        over_batch(lambda start, stop: _clutter_kernel(start, stop, *arrays), len(keys))
+        return clutter
     finest = _GRIDS[-1]
     total = torch.zeros(len(keys), 3, finest, finest, device=keys.device)
     for layer, (cells, strength) in enumerate(zip(_GRIDS, _STRENGTHS, strict=True)):
@@ -66,12 +72,7 @@ def backgrounds(keys: Tensor, size: int) -> Tensor:
         channel = torch.arange(3, device=keys.device)[:, None, None] + 3 * layer
         grid = unit_of(hash_of(keys[:, None, None, None], _BACKGROUND, y + 64 * channel, x))
         total += strength * _stretched(grid, finest)
-    if keys.device.type != "cpu":
-        return (255 * _stretched(total, size)).to(torch.uint8)
-    clutter = torch.empty(len(keys), 3, size, size, dtype=torch.uint8)
-    rows = total.flatten(0, 1).numpy()
-    over_batch(lambda start, stop: _stretch_to_bytes(start, stop, rows, clutter.flatten(0, 1).numpy()), len(rows))
-    return clutter
+    return (255 * _stretched(total, size)).to(torch.uint8)
 
 
 def _stretched(pictures: Tensor, size: int) -> Tensor:
@@ -84,21 +85,43 @@ def _stretched(pictures: Tensor, size: int) -> Tensor:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _stretch_to_bytes(start: int, stop: int, pictures: np.ndarray, out: np.ndarray) -> None:
-    """255 * `_stretched` of pictures (N, n, n), of those from `start` to `stop`, into out (N, size, size) uint8."""
-    count, size = pictures.shape[-1], out.shape[-1]
+def _clutter_kernel(start: int, stop: int, keys: np.ndarray, clutter: np.ndarray) -> None:
+    """Clutter of pictures start..stop-1 as `backgrounds` says, in one pass."""
+    finest, size = _GRIDS[-1], clutter.shape[-1]
+    grid, wide = np.empty((finest, finest), np.float32), np.empty((finest, max(finest, size)), np.float32)
+    total, fine = np.empty((finest, finest), np.float32), np.empty((finest, finest), np.float32)
+    picture = np.empty((size, size), np.float32)
+    for b in range(start, stop):
+        for channel in range(3):
+            total[:] = 0
+            for layer in range(len(_GRIDS)):
+                cells = _GRIDS[layer]
+                for y in range(cells):
+                    for x in range(cells):
+                        row = y + 64 * (channel + 3 * layer)
+                        grid[y, x] = unit_kernel(hash_kernel(keys[b], _BACKGROUND, row, x))
+                _stretch(grid, cells, wide, fine)
+                total += np.float32(_STRENGTHS[layer]) * fine
+            _stretch(total, finest, wide, picture)
+            for y in range(size):
+                for x in range(size):
+                    clutter[b, channel, y, x] = np.uint8(np.float32(255) * picture[y, x])
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _stretch(grid: np.ndarray, count: int, wide: np.ndarray, out: np.ndarray) -> None:
+    """`_stretched` of the corner (count, count) of a grid into out (size, size); wide is room for rows."""
+    size = len(out)
     left, weight = np.empty(size, np.int64), np.empty(size, np.float32)
     for i in range(size):
         place = max((i + 0.5) * count / size - 0.5, 0.0)
         left[i] = min(int(place), count - 2)
         weight[i] = min(place - left[i], 1.0)
-    wide = np.empty((count, size), np.float32)
-    for n in range(start, stop):
-        for y in range(count):
-            for x in range(size):
-                a, b = pictures[n, y, left[x]], pictures[n, y, left[x] + 1]
-                wide[y, x] = np.float32(255) * (a + weight[x] * (b - a))
-        for y in range(size):
-            upper, lower, share = wide[left[y]], wide[left[y] + 1], weight[y]
-            for x in range(size):
-                out[n, y, x] = np.uint8(upper[x] + share * (lower[x] - upper[x]))
+    for y in range(count):
+        for x in range(size):
+            a, b = grid[y, left[x]], grid[y, left[x] + 1]
+            wide[y, x] = a + weight[x] * (b - a)
+    for y in range(size):
+        upper, lower, share = wide[left[y]], wide[left[y] + 1], weight[y]
+        for x in range(size):
+            out[y, x] = upper[x] + share * (lower[x] - upper[x])

@@ -7,6 +7,7 @@ A pose is (B, 16, 2) radians, [flexion, abduction] of the model's joints about `
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.special import ndtr
 
 from datamodules.gestures import GESTURES, GRASPS, angle_table
@@ -74,10 +75,9 @@ class PosePrior:
 
     def rotations(self, angles: np.ndarray) -> np.ndarray:
         """Rotations (B, 15, 3, 3) of the finger joints: flexion, then abduction, about axes fixed to the parent."""
-        flexion = _about(self._flexion, angles[:, 1:, 0])
-        abduction = _about(self._abduction, angles[:, 1::3, 1])  # only the first joint of a finger abducts
-        flexion[:, ::3] = abduction @ flexion[:, ::3]
-        return flexion
+        rotations = np.empty((len(angles), 15, 3, 3))
+        _rotate(self._flexion, self._abduction, angles, rotations)
+        return rotations
 
     def draw(self, keys: Keys, mix: PoseMix, shape: np.ndarray) -> np.ndarray:
         """Poses (B, 16, 2) of keys (B,) for hands of `shape` (B, S), free of penetration beyond `TOLERANCE`."""
@@ -114,13 +114,17 @@ class PosePrior:
         return self._posture(Draws(keys_of(keys, "keyframe")))
 
     def _draw_once(self, draws: Draws, mix: PoseMix) -> np.ndarray:
-        kind = draws.choice((mix.random, mix.gesture, mix.grasp, mix.transition))[:, None, None]
-        gesture = self._from_table(draws, self._gestures)
-        grasp = self._from_table(draws, self._grasps)
+        kind = draws.choice((mix.random, mix.gesture, mix.grasp, mix.transition))
+        angles = np.empty((len(kind), 16, 2))
+        angles[kind == 1] = draws.only(kind == 1, lambda chosen: self._from_table(chosen, self._gestures))
+        angles[kind == 2] = draws.only(kind == 2, lambda chosen: self._from_table(chosen, self._grasps))
+        angles[kind == 3] = draws.only(kind == 3, self._between)
+        angles[kind == 0] = draws.only(kind == 0, self._random)
+        return angles
+
+    def _between(self, draws: Draws) -> np.ndarray:
         way = draws.uniform(shape=(1, 1))
-        between = (1 - way) * self._posture(draws) + way * self._posture(draws)
-        random = self._random(draws)
-        return np.select([kind == 0, kind == 1, kind == 2], [random, gesture, grasp], between)
+        return (1 - way) * self._posture(draws) + way * self._posture(draws)
 
     def _posture(self, draws: Draws) -> np.ndarray:
         table = np.concatenate([self._gestures, self._grasps])
@@ -161,8 +165,32 @@ def _generators(axes: np.ndarray) -> np.ndarray:
     return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
 
 
-def _about(generators: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Rodrigues about fixed axes: I + sin K + (1 - cos) K^2, (B, J, 3, 3); joints without an axis stay put."""
-    generators = generators[:: len(generators) // angles.shape[1]]
-    sine, cosine = np.sin(angles)[..., None, None], np.cos(angles)[..., None, None]
-    return np.eye(3) + sine * generators + (1 - cosine) * (generators @ generators)
+@njit(cache=True, nogil=True)
+def _about(generator, angle, out):  # noqa: ANN001, ANN202 - numba infers
+    """Rodrigues about a fixed axis into out (3, 3): I + sin K + (1 - cos) K^2; without an axis nothing turns."""
+    sine, versine = np.sin(angle), 1 - np.cos(angle)
+    for r in range(3):
+        for c in range(3):
+            square = 0.0
+            for k in range(3):
+                square += generator[r, k] * generator[k, c]
+            out[r, c] = (1.0 if r == c else 0.0) + sine * generator[r, c] + versine * square
+
+
+@njit(cache=True, nogil=True)
+def _rotate(flexion, abduction, angles, rotations):  # noqa: ANN001, ANN202 - numba infers
+    """Writes `PosePrior.rotations`; only the first joint of a finger abducts."""
+    bent, spread = np.empty((3, 3)), np.empty((3, 3))
+    for b in range(len(angles)):
+        for joint in range(15):
+            if joint % 3 > 0:
+                _about(flexion[joint], angles[b, joint + 1, 0], rotations[b, joint])
+                continue
+            _about(flexion[joint], angles[b, joint + 1, 0], bent)
+            _about(abduction[joint], angles[b, joint + 1, 1], spread)
+            for r in range(3):
+                for c in range(3):
+                    turned = 0.0
+                    for k in range(3):
+                        turned += spread[r, k] * bent[k, c]
+                    rotations[b, joint, r, c] = turned

@@ -114,6 +114,11 @@ def _segment_distance(start, stop, i, j):  # noqa: ANN001, ANN202 - numba infers
     return np.sqrt(_dot(gap, gap))
 
 
+@njit(cache=True, inline="always")
+def _far(a, b):  # noqa: ANN001, ANN202 - numba infers
+    return np.sqrt((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2)
+
+
 @njit(cache=True)
 def _turn(rotation, vector, out):  # noqa: ANN001, ANN202 - numba infers
     for r in range(3):
@@ -126,6 +131,8 @@ def _penetration(rotations, joints, ends, offsets, radii, growth, pairs):  # noq
     deepest = np.empty(batch)
     start, stop, world = np.empty((19, 3)), np.empty((19, 3)), np.empty((16, 3, 3))
     origin, flesh, bone = np.empty((16, 3)), np.empty(3), np.empty(3)
+    rest_bone, rest_flesh = np.empty(3), np.empty(3)
+    middle, half = np.empty((19, 3)), np.empty(19)
     for i in range(batch):
         for j in range(1, 16):
             if j % 3 == 1:
@@ -137,18 +144,25 @@ def _penetration(rotations, joints, ends, offsets, radii, growth, pairs):  # noq
                         world[j, r, c] = 0.0
                         for k in range(3):
                             world[j, r, c] += world[j - 1, r, k] * rotations[i, j - 1, k, c]
-            _turn(world[j], ends[i, j] - joints[i, j], bone)
-            _turn(world[j], offsets[j] * growth[i], flesh)
-            if j % 3 > 0:
-                origin[j + 1] = origin[j] + bone
-            start[j - 1] = origin[j] + flesh
-            stop[j - 1] = start[j - 1] + bone
+            for c in range(3):
+                rest_bone[c], rest_flesh[c] = ends[i, j, c] - joints[i, j, c], offsets[j, c] * growth[i]
+            _turn(world[j], rest_bone, bone)
+            _turn(world[j], rest_flesh, flesh)
+            for c in range(3):
+                if j % 3 > 0:
+                    origin[j + 1, c] = origin[j, c] + bone[c]
+                start[j - 1, c] = origin[j, c] + flesh[c]
+                stop[j - 1, c] = start[j - 1, c] + bone[c]
         for k in range(4):  # metacarpals of index, middle, little, ring
             start[15 + k] = joints[i, 0]
             stop[15 + k] = joints[i, 1 + 3 * k]
+        for k in range(19):
+            half[k] = _far(start[k], stop[k]) / 2
+            middle[k] = (start[k] + stop[k]) / 2
         deepest[i] = -1.0
         for pair in range(len(pairs)):
             a, b = pairs[pair, 0], pairs[pair, 1]
             reach = (radii[a] + radii[b]) * growth[i]
-            deepest[i] = max(deepest[i], reach - _segment_distance(start, stop, a, b))
+            if reach - (_far(middle[a], middle[b]) - half[a] - half[b]) > deepest[i]:  # most pairs are far apart
+                deepest[i] = max(deepest[i], reach - _segment_distance(start, stop, a, b))
     return deepest

@@ -115,7 +115,8 @@ _WORD = 0xFFFFFFFF
 
 
 @njit(cache=True, inline="always")
-def _hash(key, purpose, y, x):  # noqa: ANN001, ANN202 - numba infers
+def hash_kernel(key: int, purpose: int, y: int, x: int) -> int:
+    """`sensor_noise_torch.hash_of`; also used by other kernels, whose cached machine code does not notice a change."""
     h = (key * _KEY_STEP + purpose * _PURPOSE_STEP + y * _ROW_STEP + x * _COLUMN_STEP) & _WORD
     h = ((h ^ (h >> 16)) * _M1) & _WORD
     h = ((h ^ (h >> 15)) * _M2) & _WORD
@@ -123,7 +124,8 @@ def _hash(key, purpose, y, x):  # noqa: ANN001, ANN202 - numba infers
 
 
 @njit(cache=True, inline="always")
-def _unit(h):  # noqa: ANN001, ANN202 - numba infers
+def unit_kernel(h: int) -> float:
+    """`sensor_noise_torch.unit_of`."""
     return np.float32(h >> 8) * np.float32(2.0**-24)
 
 
@@ -152,17 +154,17 @@ def _noise_picture(depth, parts, noise, key, scale, noisy, labels):  # noqa: ANN
     top, bottom, left, right = _box(depth, np.int64(4 * shift) + 1)  # four bytes sum to at most 3.45 std
     for y in range(top, bottom):
         for x in range(left, right):
-            sy = y + np.int64(np.rint(shift * _gauss(_hash(key, _SHIFT_Y, y, x))))
-            sx = x + np.int64(np.rint(shift * _gauss(_hash(key, _SHIFT_X, y, x))))
+            sy = y + np.int64(np.rint(shift * _gauss(hash_kernel(key, _SHIFT_Y, y, x))))
+            sx = x + np.int64(np.rint(shift * _gauss(hash_kernel(key, _SHIFT_X, y, x))))
             sy, sx = min(max(sy, 0), height - 1), min(max(sx, 0), width - 1)
             z = depth[sy, sx]
             if z == 0:
                 continue
             if abs(depth[y, x] - z) < DEPTH_EDGE:  # the same surface: the shift shows at edges alone
                 sy, sx, z = y, x, depth[y, x]
-            if _unit(_hash(key, _HOLE, np.int64(y / hole), np.int64(x / hole))) < noise[HOLE_SHARE]:
+            if unit_kernel(hash_kernel(key, _HOLE, np.int64(y / hole), np.int64(x / hole))) < noise[HOLE_SHARE]:
                 continue
-            if _unit(_hash(key, _EDGE, y, x)) < noise[EDGE_LOSS] and _near_edge(depth, sy, sx, z, reach):
+            if unit_kernel(hash_kernel(key, _EDGE, y, x)) < noise[EDGE_LOSS] and _near_edge(depth, sy, sx, z, reach):
                 continue
             z += (noise[FLOOR] + noise[GROWTH] * z * z) * _smooth_gauss(key, y, x, noise[CORRELATION] * scale)
             noisy[y, x] = _quantise(z, noise[STEP], noise[UNIT])
@@ -201,13 +203,15 @@ def _near_edge(depth, y, x, z, reach):  # noqa: ANN001, ANN202 - numba infers
 def _smooth_gauss(key, y, x, cell):  # noqa: ANN001, ANN202 - numba infers
     """Standard normal that varies over `cell` pixels: hashed values on a grid, blended at constant variance."""
     if cell <= 1:
-        return _gauss(_hash(key, _RANGE, y, x))
+        return _gauss(hash_kernel(key, _RANGE, y, x))
     fy, fx = np.float32(y) / cell, np.float32(x) / cell
     iy, ix = np.int64(fy), np.int64(fx)
     fy, fx = fy - np.float32(iy), fx - np.float32(ix)
     one = np.float32(1)
-    top = (one - fx) * _gauss(_hash(key, _RANGE, iy, ix)) + fx * _gauss(_hash(key, _RANGE, iy, ix + 1))
-    low = (one - fx) * _gauss(_hash(key, _RANGE, iy + 1, ix)) + fx * _gauss(_hash(key, _RANGE, iy + 1, ix + 1))
+    top = (one - fx) * _gauss(hash_kernel(key, _RANGE, iy, ix)) + fx * _gauss(hash_kernel(key, _RANGE, iy, ix + 1))
+    low = (one - fx) * _gauss(hash_kernel(key, _RANGE, iy + 1, ix)) + fx * _gauss(
+        hash_kernel(key, _RANGE, iy + 1, ix + 1)
+    )
     variance = ((one - fx) * (one - fx) + fx * fx) * ((one - fy) * (one - fy) + fy * fy)
     return ((one - fy) * top + fy * low) / np.sqrt(variance)
 

@@ -5,9 +5,12 @@ SplitMix64 generator started at that key and asked for its k-th output (Steele, 
 Pseudorandom Number Generators, OOPSLA 2014), so that no number needs the ones before it.
 """
 
+import math
+from collections.abc import Callable
 from zlib import crc32
 
 import numpy as np
+from numba import njit
 from scipy.special import ndtri
 
 Keys = np.ndarray  # (B,) uint64
@@ -50,24 +53,39 @@ class Draws:
         self.keys = keys
         self._taken = 0
 
-    def bits(self, count: int) -> np.ndarray:
-        """Next `count` uint64 of each stream: (B, count)."""
-        counter = np.arange(self._taken + 1, self._taken + count + 1, dtype=np.uint64)
-        self._taken += count
-        return mix(self.keys[:, None] + counter * _GOLDEN)
-
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> np.ndarray:
         """(B, *shape) uniform in the open interval (low, high)."""
-        bits = self.bits(int(np.prod(shape, dtype=int))) >> np.uint64(11)
-        unit = (bits.astype(np.float64) + 0.5) * 2.0**-53
-        return (low + (high - low) * unit).reshape(-1, *shape)
+        numbers = np.empty((len(self.keys), math.prod(shape)))
+        _uniform(self.keys, self._taken, low, high, numbers)
+        self._taken += numbers.shape[1]
+        return numbers.reshape(-1, *shape)
 
     def normal(self, shape: tuple[int, ...] = ()) -> np.ndarray:
         """(B, *shape) standard normal."""
         return ndtri(self.uniform(shape=shape))
+
+    def only(self, rows: np.ndarray, draw: Callable[["Draws"], np.ndarray]) -> np.ndarray:
+        """What `draw` makes of the streams `rows` (B,) bool; the others pass over the numbers that it takes."""
+        part = Draws(self.keys[rows])
+        part._taken = self._taken
+        drawn = draw(part)
+        self._taken = part._taken
+        return drawn
 
     def choice(self, weights: tuple[float, ...]) -> np.ndarray:
         """(B,) indices drawn with these weights, which need not sum to 1."""
         edges = np.cumsum(weights)
         drawn = np.searchsorted(edges, self.uniform() * edges[-1], side="right")
         return np.minimum(drawn, len(weights) - 1)
+
+
+@njit(cache=True, nogil=True)
+def _uniform(keys: Keys, taken: int, low: float, high: float, numbers: np.ndarray) -> None:
+    """Writes (B, N) uniform in the open interval (low, high): what `mix` makes of outputs taken + 1, taken + 2..."""
+    for b in range(len(keys)):
+        for n in range(numbers.shape[1]):
+            x = keys[b] + np.uint64(taken + n + 1) * _GOLDEN
+            x = (x ^ (x >> np.uint64(30))) * _M1
+            x = (x ^ (x >> np.uint64(27))) * _M2
+            x = (x ^ (x >> np.uint64(31))) >> np.uint64(11)
+            numbers[b, n] = low + (high - low) * ((np.float64(x) + 0.5) * 2.0**-53)

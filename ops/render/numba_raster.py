@@ -14,6 +14,7 @@ _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 _INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of what only kernels call
 Edge = tuple[float, float, float]
 Plane = tuple[float, float, float]
+Box = tuple[int, int, int, int]  # top, bottom, left, right: rows top..bottom-1, columns left..right-1
 
 
 @njit(**_INNER)
@@ -80,11 +81,9 @@ def _from_behind(screen: Array, a: int, b: int, c: int) -> bool:
 
 @njit(**_INNER)
 def _scan(screen: Array, faces: Array, closed: bool, nearest: Array, ids: Array) -> None:
-    # z-buffer of one picture: screen (V, 3) x, y, nearness -> nearest (H, W) float32, ids (H, W) int32, -1 none;
-    # of a closed mesh faces seen from behind are left out
+    # z-buffer of one picture: screen (V, 3) x, y, nearness; updates nearest (H, W) float32 and ids (H, W) int32 where
+    # a face lies nearer than nearest; of a closed mesh faces seen from behind are left out
     height, width = ids.shape
-    nearest[:] = CULLED
-    ids[:] = -1
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         if _culled(screen, a, b, c) or (closed and _from_behind(screen, a, b, c)):
@@ -123,9 +122,10 @@ def _project(vertices: Array, K: Array, near: float, screen: Array) -> None:
     for v in range(len(vertices)):
         x, y, z = float(vertices[v, 0]), float(vertices[v, 1]), float(vertices[v, 2])
         if z >= near:
-            screen[v, 0] = (K[0, 0] * x + K[0, 1] * y + K[0, 2] * z) / z
-            screen[v, 1] = (K[1, 0] * x + K[1, 1] * y + K[1, 2] * z) / z
-            screen[v, 2] = 1.0 / z
+            nearness = 1.0 / z
+            screen[v, 0] = (K[0, 0] * x + K[0, 1] * y + K[0, 2] * z) * nearness
+            screen[v, 1] = (K[1, 0] * x + K[1, 1] * y + K[1, 2] * z) * nearness
+            screen[v, 2] = nearness
         else:
             screen[v, 2] = CULLED
 
@@ -138,6 +138,8 @@ def id_kernel(
     screen, nearest = np.empty((z.shape[1], 3)), np.empty(ids.shape[1:], np.float32)
     for b in range(start, stop):
         _load_screen(pixels[b], z[b], near, perspective, screen)
+        nearest[:] = CULLED
+        ids[b] = -1
         _scan(screen, faces, False, nearest, ids[b])
 
 
@@ -158,8 +160,7 @@ def label_kernel(
     screen, ids = np.empty((vertices.shape[1], 3)), np.empty(depth.shape[1:], np.int32)
     for b in range(start, stop):
         _project(vertices[b], K[b], near, screen)
-        _scan(screen, faces, closed, depth[b], ids)
-        _label(ids, face_parts, depth[b], parts[b])
+        _label(screen, faces, closed, face_parts, ids, depth[b], parts[b])
 
 
 @njit(**_OPTIONS)
@@ -188,13 +189,13 @@ def colour_kernel(
     screen, ids = np.empty((vertices.shape[1], 3)), np.empty(depth.shape[1:], np.int32)
     for b in range(start, stop):
         _project(vertices[b], K[b], near, screen)
-        _scan(screen, faces, closed, depth[b], ids)
-        _label(ids, face_parts, depth[b], parts[b])
-        for y in range(ids.shape[0]):
-            for x in range(ids.shape[1]):
-                face = ids[y, x]
-                if face < 0:
+        box = _label(screen, faces, closed, face_parts, ids, depth[b], parts[b])
+        light = colours[b]
+        for y in range(box[0], box[1]):
+            for x in range(box[2], box[3]):
+                if depth[b, y, x] == 0:
                     continue
+                face = ids[y, x]
                 i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
                 wi, wj, wk = _barycentrics(screen, i, j, k, x, y)
                 red, green, blue = 255.0, 255.0, 255.0
@@ -203,20 +204,36 @@ def colour_kernel(
                     u = wi * uv[ti, 0] + wj * uv[tj, 0] + wk * uv[tk, 0]
                     v = wi * uv[ti, 1] + wj * uv[tj, 1] + wk * uv[tk, 1]
                     red, green, blue = _texel(textures[b % len(textures)], u, v)
-                light = colours[b]
                 rgb[b, 0, y, x] = _byte(red * (wi * light[i, 0] + wj * light[j, 0] + wk * light[k, 0]))
                 rgb[b, 1, y, x] = _byte(green * (wi * light[i, 1] + wj * light[j, 1] + wk * light[k, 1]))
                 rgb[b, 2, y, x] = _byte(blue * (wi * light[i, 2] + wj * light[j, 2] + wk * light[k, 2]))
 
 
 @njit(**_INNER)
-def _label(ids: Array, face_parts: Array, depth: Array, parts: Array) -> None:
-    # depth: nearness 1 / z -> metres, in place
-    for y in range(ids.shape[0]):
-        for x in range(ids.shape[1]):
-            covered = ids[y, x] >= 0
-            depth[y, x] = 1 / depth[y, x] if covered else 0
-            parts[y, x] = face_parts[ids[y, x]] if covered else 0
+def _label(screen: Array, faces: Array, closed: bool, face_parts: Array, ids: Array, depth: Array, parts: Array) -> Box:
+    # one picture; ids is left as it was where nothing is. The box holds all that is
+    depth[:] = 0  # nearness 1 / z of nothing, then metres
+    parts[:] = 0
+    _scan(screen, faces, closed, depth, ids)
+    box = _box(screen, ids.shape[0], ids.shape[1])
+    for y in range(box[0], box[1]):
+        for x in range(box[2], box[3]):
+            if depth[y, x] > 0:
+                depth[y, x] = 1 / depth[y, x]
+                parts[y, x] = face_parts[ids[y, x]]
+    return box
+
+
+@njit(**_INNER)
+def _box(screen: Array, height: int, width: int) -> Box:
+    # the part of the picture in which vertices lie, a pixel more for what rounding may do
+    low_x, low_y, high_x, high_y = np.inf, np.inf, -np.inf, -np.inf
+    for v in range(len(screen)):
+        if screen[v, 2] != CULLED:
+            low_x, high_x = min(low_x, screen[v, 0]), max(high_x, screen[v, 0])
+            low_y, high_y = min(low_y, screen[v, 1]), max(high_y, screen[v, 1])
+    top, left = _first_pixel(low_y - 1.0, height), _first_pixel(low_x - 1.0, width)
+    return top, _first_pixel(high_y + 1.0, height), left, _first_pixel(high_x + 1.0, width)
 
 
 @njit(**_INNER)
@@ -231,7 +248,8 @@ def _barycentrics(screen: Array, a: int, b: int, c: int, x: int, y: int) -> tupl
     total = wa + wb + wc
     if total == 0.0:
         return 1.0, 0.0, 0.0
-    return wa / total, wb / total, wc / total
+    share = 1.0 / total
+    return wa * share, wb * share, wc * share
 
 
 @njit(**_INNER)

@@ -12,6 +12,25 @@ def test_mix_gives_the_published_splitmix64_sequence():
     assert mix(seeds).tolist() == expected
 
 
+def test_uniform_numbers_are_what_mix_makes_of_the_counter():
+    keys = keys_of("counter", np.arange(5))
+    draws = Draws(keys)
+    draws.uniform(shape=(2,))
+    counter = np.array([3, 4], dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    unit = ((mix(keys[:, None] + counter) >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
+    np.testing.assert_array_equal(draws.uniform(-1, 2, (2,)), -1 + 3 * unit)
+
+
+def test_streams_that_are_left_out_pass_over_what_others_take():
+    keys = keys_of("only", np.arange(4))
+    rows = np.array([False, True, True, False])
+    some, every = Draws(keys), Draws(keys)
+    np.testing.assert_array_equal(some.only(rows, lambda part: part.normal((3,))), every.normal((3,))[rows])
+    some.only(np.zeros(4, bool), lambda part: part.uniform())
+    every.uniform()
+    np.testing.assert_array_equal(some.uniform(), every.uniform())
+
+
 def test_a_stream_does_not_depend_on_its_neighbours():
     together = Draws(keys_of("frame", np.arange(100))).uniform(shape=(3,))
     alone = Draws(keys_of("frame", np.arange(40, 41))).uniform(shape=(3,))
