@@ -1,14 +1,22 @@
 """Labels as a file: keys, the protocol's points, visibility; nothing replaced, nothing written into a dataset."""
 
+import json
+import lzma
+
 import numpy as np
 import pytest
 
+from benchmarks.generated.icvl import write_icvl
+from benchmarks.generated.msra15 import write_msra15
 from benchmarks.generated.nyu import write_nyu
 from benchmarks.generated.rhd import write_rhd
 from datamodules.labels import main
 from datamodules.nyu import NYU
 from datamodules.rhd import RHD
+from lightning_modules.evaluation_pairs import evaluate_files
+from lightning_modules.protocols import protocol
 from ops.joints import NYU14_OF_36
+from tests.datamodules.readers import piece
 
 
 def test_nyus_labels_are_its_14_points_under_the_keys_of_its_records(tmp_path, capsys):
@@ -28,6 +36,30 @@ def test_visible_joints_are_those_that_are_labelled_and_seen(tmp_path):
     frames = RHD(tmp_path / "rhd").frames("test")
     with np.load(tmp_path / "labels.npz") as labels:
         np.testing.assert_array_equal(labels["visible"], [frames.labels(i).joint_visible for i in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "name"),
+    [("nyu", write_nyu, "nyu-14"), ("icvl", write_icvl, "icvl-16"), ("msra15", write_msra15, "msra-21")],
+)
+def test_labels_against_themselves_have_no_error(tmp_path, dataset, write, name):
+    write(tmp_path / dataset, train=0, test=3)
+    main([dataset, str(tmp_path / dataset), "--out", str(tmp_path / "labels.npz")])
+    metric = protocol(name)
+    assert evaluate_files(tmp_path / "labels.npz", tmp_path / "labels.npz", metric) >= 3
+    assert metric.compute()["mean_mm"] == 0
+
+
+def test_real_labels_of_icvl_as_read_give_published_predictions_their_error(tmp_path):
+    published = piece("published")
+    (tmp_path / "icvl/Testing").mkdir(parents=True)
+    for name in ("test_seq_1.txt", "test_seq_2.txt"):
+        (tmp_path / "icvl/Testing" / name).write_bytes(lzma.decompress((piece("icvl") / f"{name}.xz").read_bytes()))
+    main(["icvl", str(tmp_path / "icvl"), "--out", str(tmp_path / "labels.npz")])
+    metric = protocol("icvl-16")
+    evaluate_files(published / "icvl/CVPR18_ICVL_V2V_PoseNet.txt.xz", tmp_path / "labels.npz", metric)
+    golden = {row["method"]: row["mean_mm"] for row in json.loads((published / "golden.json").read_text())}
+    assert metric.compute()["mean_mm"] == pytest.approx(golden["CVPR18_ICVL_V2V_PoseNet"], abs=0.001)
 
 
 def test_nothing_is_replaced_or_written_into_the_dataset(tmp_path, capsys):
