@@ -1,11 +1,14 @@
 """The order of samples: shared out among ranks, continued in mid-epoch, the same for any number of workers."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
+
+from datamodules.transfer import OneStorage, from_one_storage, in_one_storage
 
 
 class BatchKey(NamedTuple):
@@ -86,12 +89,12 @@ class ResumableLoader(DataLoader):
         num_workers: int = 0,
         **settings: object,
     ) -> None:
-        pack = pack if pack and num_workers else _as_it_is
+        send = partial(_send, pack or _as_it_is) if num_workers else _as_it_is
         super().__init__(
-            dataset, batch_size=None, sampler=sampler, collate_fn=pack, num_workers=num_workers, **settings
+            dataset, batch_size=None, sampler=sampler, collate_fn=send, num_workers=num_workers, **settings
         )
         self.batches_done = batches_done
-        self._unpack = unpack if unpack and num_workers else _as_it_is
+        self._receive = partial(_receive, unpack or _as_it_is) if num_workers else _as_it_is
         self._at_end = at_end
         self._handed_out = 0
 
@@ -100,7 +103,7 @@ class ResumableLoader(DataLoader):
         try:
             for batch in super().__iter__():
                 self._handed_out += 1
-                yield self._unpack(batch)
+                yield self._receive(batch)
         finally:  # a trainer that knows the number of batches never asks for one more
             if self._at_end is not None:
                 self._at_end()
@@ -114,6 +117,14 @@ class ResumableLoader(DataLoader):
         """Continue after the batches of `state`; a finished epoch continues with the next."""
         over = state["batches"] >= len(self.sampler)
         self.sampler.seek(state["epoch"] + over, 0 if over else state["batches"])
+
+
+def _send(pack: Callable[[Any], Any], batch: Any) -> OneStorage:
+    return in_one_storage(pack(batch))
+
+
+def _receive(unpack: Callable[[Any], Any], sent: OneStorage) -> Any:
+    return unpack(from_one_storage(sent))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,10 +1,13 @@
 """What workers send arrives whole."""
 
+import gc
+
+import numpy as np
 import pytest
 import torch
 
 from datamodules.rendered import RenderedHandsData
-from datamodules.transfer import compact, restore, unit_floats
+from datamodules.transfer import Memory, compact, from_one_storage, in_one_storage, restore, unit_floats
 from ops.joints import UNLABELLED
 
 
@@ -49,6 +52,45 @@ def test_a_batch_without_parts_and_one_without_depth():
 def test_bytes_become_floats_as_torch_divides():
     rgb = torch.arange(256, dtype=torch.uint8).view(2, 2, 8, 8)
     assert torch.equal(unit_floats(rgb), rgb * (1 / 255))
+
+
+def test_all_tensors_travel_in_one_storage():
+    batch = {
+        "odd": torch.arange(5, dtype=torch.uint8)[::2],
+        "nested": [(torch.tensor(2.5, dtype=torch.float64), "word"), {"empty": torch.empty(0, 3), "int": 7}],
+        "flags": torch.tensor([[True], [False]]),
+    }
+    sent = in_one_storage(batch)
+    back = from_one_storage(sent)
+    number, word = back["nested"][0]
+    assert back["odd"].tolist() == [0, 2, 4] and number.item() == 2.5 and number.dtype == torch.float64
+    assert word == "word" and back["nested"][1]["int"] == 7 and back["nested"][1]["empty"].shape == (0, 3)
+    assert back["flags"].dtype == torch.bool and torch.equal(back["flags"], batch["flags"])
+    storages = {x.untyped_storage().data_ptr() for x in (back["odd"], number, back["flags"])}
+    assert storages == {sent.bytes.untyped_storage().data_ptr()}
+    batch["odd"][0] = 9
+    assert back["odd"][0] == 0
+
+
+def test_memory_comes_again_when_nobody_holds_it_and_not_before():
+    memory = Memory(limit=2)
+
+    def place():
+        return memory.empty((4, 5), np.float32).ctypes.data
+
+    held = torch.from_numpy(memory.empty((4, 5), np.float32))
+    first, row = held.data_ptr(), held[1]
+    del held
+    gc.collect()
+    assert place() != first  # a view of the tensor still holds it
+    del row
+    gc.collect()
+    others = memory.empty((5, 4), np.float32), memory.empty((4, 5), np.int32)
+    assert others[0].shape == (5, 4) and others[1].dtype == np.int32
+    assert first not in [other.ctypes.data for other in others]
+    assert place() == place()  # the same again and again
+    taken = [memory.empty((4, 5), np.float32) for _ in range(2)]
+    assert first in [array.ctypes.data for array in taken]
 
 
 def test_workers_hide_what_this_process_hides():
