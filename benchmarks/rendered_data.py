@@ -25,8 +25,8 @@ from datamodules.rendered import RenderedHandsData
 from lightning_modules.deephps import DeepHPS
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-WARM_UP = 4  # batches per worker: numba loads its cache, prefetched batches run out
-BATCHES, REPEATS = 20, 3  # batches per measurement; the median of so many measurements counts
+WARM_UP = 12  # batches per worker: numba loads its cache, prefetched batches run out, memory settles
+BATCHES, REPEATS = 20, 7  # batches per measurement; the median of so many measurements counts
 TRAIN_STEPS, TRAIN_BATCH = 60, 128
 NEXT, STEP = "[_TrainingEpochLoop].train_dataloader_next", "run_training_batch"
 

@@ -3,7 +3,6 @@
 A page of shared memory takes as long to come by as rendering a tenth of a hand, and five sixths of a picture are empty.
 """
 
-import weakref
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from datamodules.batch import HandBatch
 from ops.joints import UNLABELLED
+from ops.memory import MEMORY
 from ops.render.threads import over_batch
 
 _COMPACT = "compact"  # under this name a batch carries `Compact` in place of depth and parts
@@ -30,35 +30,6 @@ class Compact(NamedTuple):
     depth: Tensor  # (N,) float32, pixels in reading order
     parts: Tensor | None  # (N,) uint8; None where the batch has no parts
     width: int
-
-
-class Memory:
-    """Arrays whose memory comes again once nobody holds them: the system zeroes fresh pages, slower than we fill them.
-
-    Hand out an array whole, e.g. by torch.from_numpy: a view that numpy makes of it does not keep it.
-
-    Args:
-        limit: how many arrays that nobody holds are kept.
-    """
-
-    def __init__(self, limit: int = 12) -> None:
-        self._limit = limit
-        self._free: list[np.ndarray] = []
-
-    def empty(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """As np.empty, whose large arrays come in huge pages."""
-        fitting = [i for i, block in enumerate(self._free) if block.shape == shape and block.dtype == dtype]
-        block = self._free.pop(fitting[-1]) if fitting else np.empty(shape, dtype)  # the last may be in the cache yet
-        handed_out = block.view()
-        weakref.finalize(handed_out, self._take_back, block).atexit = False
-        return handed_out
-
-    def _take_back(self, block: np.ndarray) -> None:
-        self._free.append(block)
-        del self._free[: -self._limit]
-
-
-_memory = Memory()  # of this process
 
 
 class Place(NamedTuple):
@@ -134,8 +105,8 @@ def restore(batch: HandBatch) -> HandBatch:
     restored = dict(batch)
     bits, starts, depths, parts, width = restored.pop(_COMPACT)
     count, height = bits.shape[:2]
-    depth, mask = (_memory.empty((count, height, width), np.float32) for _ in range(2))
-    labels = _memory.empty((count if parts is not None else 0, height, width), np.uint8)
+    depth, mask = (MEMORY.array((count, height, width)) for _ in range(2))
+    labels = MEMORY.array((count if parts is not None else 0, height, width), np.uint8)
     values = depths.numpy(), np.empty(0, np.uint8) if parts is None else parts.numpy()
     arrays = bits.numpy(), starts.numpy(), *values, batch["has_mask"].numpy(), _elsewhere(batch), depth, mask, labels
     over_batch(lambda start, stop: _scatter(start, stop, *arrays), count)
@@ -148,7 +119,7 @@ def restore(batch: HandBatch) -> HandBatch:
 def unit_floats(rgb: Tensor) -> Tensor:
     """uint8 pictures (B, ...) on the CPU as float32 in [0, 1]."""
     bytes_ = rgb.contiguous().numpy()
-    floats = _memory.empty(bytes_.shape, np.float32)
+    floats = MEMORY.array(bytes_.shape)
     over_batch(lambda start, stop: _divide(bytes_[start:stop].reshape(-1), floats[start:stop].reshape(-1)), len(rgb))
     return torch.from_numpy(floats)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from ops.memory import MEMORY
 from ops.render import numba_edges
 from ops.render.numba_interpolate import interpolate_backward, interpolate_kernel
 from ops.render.numba_raster import id_kernel
@@ -25,7 +26,7 @@ def rasterize_ids(
     pixels: Tensor, z: Tensor, topology: Topology, size: tuple[int, int], near: float, perspective: bool
 ) -> Tensor:
     """The face that each pixel shows, (B, H, W) int32, -1 none. No gradient."""
-    ids = torch.empty(len(z), *size, dtype=torch.int32)
+    ids = MEMORY.empty((len(z), *size), np.int32)
     arrays = _numpy(pixels, z, topology.faces)
     over_batch(lambda start, stop: id_kernel(start, stop, *arrays, near, perspective, ids.numpy()), len(z))
     return ids
@@ -62,7 +63,7 @@ class _Interpolate(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, pixels: Tensor, z: Tensor, topology: Topology, ids: Tensor, perspective: bool
     ) -> tuple[Tensor, Tensor]:
-        barycentrics, depth = torch.empty(*ids.shape, 3), torch.empty(ids.shape)
+        barycentrics, depth = MEMORY.empty((*ids.shape, 3)), MEMORY.empty(ids.shape)
         arrays = _numpy(pixels, z, topology.faces, ids)
         outputs = barycentrics.numpy(), depth.numpy()
         over_batch(lambda start, stop: interpolate_kernel(start, stop, *arrays, perspective, *outputs), len(z))
@@ -84,7 +85,7 @@ class _Interpolate(torch.autograd.Function):
 class _Silhouette(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, z: Tensor, topology: Topology, size: tuple[int, int], near: float) -> Tensor:
-        coverage = torch.empty(len(z), 1, *size)
+        coverage = MEMORY.empty((len(z), 1, *size))
         xy, depth, *tables = _numpy(pixels, z, topology.faces, topology.edges, topology.sides)
         arrays = xy, depth, near, tuple(tables), coverage[:, 0].numpy()
         ctx.tables = over_batch(lambda start, stop: numba_edges.coverage_kernel(start, stop, *arrays), len(z))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ops.camera import check_intrinsics
 from ops.checks import check_finite, check_same_device, check_shape
+from ops.memory import MEMORY
 from ops.render.numba_raster import colour_kernel, label_kernel
 from ops.render.threads import over_batch
 from ops.render.topology import NEAR, Topology, check_near, check_size, topology_of
@@ -69,8 +70,8 @@ def render_labels(
         topology, K = _check(vertices, faces, K, part_of_face, "cuda")
         return triton_backend.labels(vertices, topology, K, (height, width), part_of_face, near)
     arrays = _checked(vertices, faces, K, part_of_face)
-    depth = torch.empty(len(vertices), height, width)
-    parts = torch.empty(len(vertices), height, width, dtype=torch.uint8)
+    depth = MEMORY.empty((len(vertices), height, width))
+    parts = MEMORY.empty((len(vertices), height, width), np.uint8)
     outputs = depth.numpy(), parts.numpy()
     over_batch(lambda start, stop: label_kernel(start, stop, *arrays, near, closed, *outputs), len(vertices))
     return depth[:, None], parts
@@ -110,8 +111,8 @@ def render_labels_rgb(
         check_shape("background", background, (len(vertices), 3, height, width))
         _check_bytes("background", background)
         rgb = background.clone(memory_format=torch.contiguous_format)
-    depth = torch.empty(len(vertices), height, width)
-    parts = torch.empty(len(vertices), height, width, dtype=torch.uint8)
+    depth = MEMORY.empty((len(vertices), height, width))
+    parts = MEMORY.empty((len(vertices), height, width), np.uint8)
     outputs = depth.numpy(), parts.numpy()
     paint = colours.detach().float().contiguous().numpy(), *_texture_arrays(texture, len(faces)), rgb.numpy()
     over_batch(lambda start, stop: colour_kernel(start, stop, *arrays, near, closed, *outputs, *paint), len(vertices))

@@ -252,3 +252,17 @@ def test_rows_without_a_picture_stay_blank(rendered):
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**options)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_moves_hands_as_the_cpu_does(rendered):
+    settings = Augmentation(rotation=60.0, scale=0.2, translation=0.1, flip=0.5)
+    on_device = {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in rendered.items()}
+    here, there = augment(rendered, settings, 0, 7), augment(on_device, settings, 0, 7)
+    check_batch(there)
+    assert there["depth"].device.type == "cuda"
+    for name in ("joints_3d", "vertices", "K", "crop"):
+        torch.testing.assert_close(here[name], there[name].cpu(), atol=1e-4, rtol=1e-4)
+    differ = (here["depth"] - there["depth"].cpu()).abs() > 1e-4
+    assert differ.float().mean() < 5e-3 and (here["parts"] != there["parts"].cpu()).float().mean() < 5e-3

@@ -262,6 +262,27 @@ def test_rendering_on_the_device_equals_rendering_in_workers():
     assert torch.equal(worker["depth"], device["depth"]) and worker["key"] == device["key"]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("modalities", [("depth", "parts"), ("depth", "parts", "rgb")])
+def test_a_cuda_device_renders_what_workers_render(modalities):
+    def first(where, device):
+        data = RenderedHandsData(
+            {"clean": 1, "sensor": 1}, 12, epoch_size=12, num_workers=0, render_on=where, modalities=list(modalities)
+        )
+        batch = data.transfer_batch_to_device(next(iter(data.train_dataloader())), torch.device(device), 0)
+        return data.on_after_batch_transfer(batch, 0)
+
+    worker, device = first("worker", "cpu"), first("device", "cuda")
+    check_batch(device)
+    assert worker["key"] == device["key"] and device["depth"].device.type == "cuda"
+    torch.testing.assert_close(worker["vertices"], device["vertices"].cpu(), atol=1e-6, rtol=0)
+    differ = ((worker["depth"] - device["depth"].cpu()).abs() > 1e-4)[:, 0] | (worker["parts"] != device["parts"].cpu())
+    assert differ.float().mean() < 2e-3  # edges, and what noise makes of them
+    if "rgb" in modalities:
+        assert (worker["rgb"] - device["rgb"].cpu()).abs().median() < 0.02
+
+
 def test_mixtures_keep_their_shares_in_every_batch_and_hide_what_they_are_told():
     data = RenderedHandsData(
         {"clean": 0.75, "sensor": 0.25},

@@ -1,13 +1,10 @@
 """What workers send arrives whole."""
 
-import gc
-
-import numpy as np
 import pytest
 import torch
 
 from datamodules.rendered import RenderedHandsData
-from datamodules.transfer import Memory, compact, from_one_storage, in_one_storage, restore, unit_floats
+from datamodules.transfer import compact, from_one_storage, in_one_storage, restore, unit_floats
 from ops.joints import UNLABELLED
 
 
@@ -70,27 +67,6 @@ def test_all_tensors_travel_in_one_storage():
     assert storages == {sent.bytes.untyped_storage().data_ptr()}
     batch["odd"][0] = 9
     assert back["odd"][0] == 0
-
-
-def test_memory_comes_again_when_nobody_holds_it_and_not_before():
-    memory = Memory(limit=2)
-
-    def place():
-        return memory.empty((4, 5), np.float32).ctypes.data
-
-    held = torch.from_numpy(memory.empty((4, 5), np.float32))
-    first, row = held.data_ptr(), held[1]
-    del held
-    gc.collect()
-    assert place() != first  # a view of the tensor still holds it
-    del row
-    gc.collect()
-    others = memory.empty((5, 4), np.float32), memory.empty((4, 5), np.int32)
-    assert others[0].shape == (5, 4) and others[1].dtype == np.int32
-    assert first not in [other.ctypes.data for other in others]
-    assert place() == place()  # the same again and again
-    taken = [memory.empty((4, 5), np.float32) for _ in range(2)]
-    assert first in [array.ctypes.data for array in taken]
 
 
 def test_workers_hide_what_this_process_hides():
