@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from numba import njit
 from numpy import ndarray as Array
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ops.memory import MEMORY
 from ops.render.threads import over_batch
 
 FARTHEST = 1e7  # pixels; keeps float32 finite for vertices far off the picture
@@ -40,7 +42,7 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vertices: Tensor, K: Tensor, near: float) -> Tensor:
         vertices, K = vertices.contiguous(), K.contiguous()
-        pixels = vertices.new_empty(*vertices.shape[:2], 2)
+        pixels = MEMORY.empty((*vertices.shape[:2], 2))
         arrays = vertices.detach().numpy(), K.detach().numpy()
         over_batch(lambda start, stop: _project_kernel(start, stop, *arrays, near, pixels.numpy()), len(vertices))
         ctx.save_for_backward(vertices, K)
@@ -51,7 +53,7 @@ class _Project(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_pixels: Tensor) -> tuple[Tensor, Tensor, None]:
         vertices, K = ctx.saved_tensors
-        grad_vertices, grad_K = torch.empty_like(vertices), torch.zeros_like(K)
+        grad_vertices, grad_K = MEMORY.empty(vertices.shape), torch.zeros_like(K)
         arrays = vertices.numpy(), K.numpy(), ctx.near, grad_pixels.contiguous().numpy()
         grads = grad_vertices.numpy(), grad_K.numpy()
         over_batch(lambda start, stop: _project_backward(start, stop, *arrays, *grads), len(vertices))
@@ -66,8 +68,9 @@ def _project_kernel(start: int, stop: int, vertices: Array, K: Array, near: floa
     for b in range(start, stop):
         for v in range(vertices.shape[1]):
             x, y, z = float(vertices[b, v, 0]), float(vertices[b, v, 1]), max(float(vertices[b, v, 2]), near)
+            nearness = 1.0 / z  # a division takes as long as all the rest
             for i in range(2):
-                value = (K[b, i, 0] * x + K[b, i, 1] * y) / z + K[b, i, 2]
+                value = (K[b, i, 0] * x + K[b, i, 1] * y) * nearness + K[b, i, 2]
                 pixels[b, v, i] = min(max(value, -FARTHEST), FARTHEST)
 
 
@@ -82,18 +85,23 @@ def _project_backward(
     grad_vertices: Array,
     grad_K: Array,
 ) -> None:
+    sums = np.empty((2, 3))
     for b in range(start, stop):
+        sums[:] = 0
         for v in range(vertices.shape[1]):
             x, y, z = float(vertices[b, v, 0]), float(vertices[b, v, 1]), max(float(vertices[b, v, 2]), near)
+            nearness = 1.0 / z
+            x, y = x * nearness, y * nearness
             to_x, to_y, to_z = 0.0, 0.0, 0.0
             for i in range(2):
-                shift = (K[b, i, 0] * x + K[b, i, 1] * y) / z
+                shift = K[b, i, 0] * x + K[b, i, 1] * y
                 grad = float(grad_pixels[b, v, i]) if abs(shift + K[b, i, 2]) <= FARTHEST else 0.0
-                to_x += grad * K[b, i, 0] / z
-                to_y += grad * K[b, i, 1] / z
-                to_z -= grad * shift / z
-                grad_K[b, i, 0] += grad * x / z
-                grad_K[b, i, 1] += grad * y / z
-                grad_K[b, i, 2] += grad
-            grad_vertices[b, v, 0], grad_vertices[b, v, 1] = to_x, to_y
-            grad_vertices[b, v, 2] = to_z if vertices[b, v, 2] >= near else 0.0
+                to_x += grad * K[b, i, 0]
+                to_y += grad * K[b, i, 1]
+                to_z -= grad * shift
+                sums[i, 0] += grad * x
+                sums[i, 1] += grad * y
+                sums[i, 2] += grad
+            grad_vertices[b, v, 0], grad_vertices[b, v, 1] = to_x * nearness, to_y * nearness
+            grad_vertices[b, v, 2] = to_z * nearness if vertices[b, v, 2] >= near else 0.0
+        grad_K[b, :2] += sums
