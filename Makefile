@@ -45,14 +45,17 @@ $(VENV)/.python:
 # faiss-cpu and faiss-gpu write one module: two of them in one environment are refused
 ONE_FAISS := $(BIN)/python -c 'from ops.checks import refuse_two_faiss; refuse_two_faiss()'
 
+# uncompiled: of thousands of modules a run imports few, and Python compiles these then
+INSTALL := $(BIN)/python -m pip install -q --no-compile -c constraints.txt
+
 $(VENV)/.run-$(DEVICE): $(VENV)/.python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(DEVICE)]"
+	$(INSTALL) torch
+	$(INSTALL) -e ".[$(DEVICE)]"
 	$(ONE_FAISS)
 	touch $@
 
 $(VENV)/.dev-$(DEVICE): $(VENV)/.run-$(DEVICE)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$(DEVICE),dev]"
+	$(INSTALL) -e ".[$(DEVICE),dev]"
 	touch $@
 
 clean: ## the environments; never runs/
