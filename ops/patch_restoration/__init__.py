@@ -1,0 +1,14 @@
+"""Patch-wise restoration of part maps from a dictionary of rendered ones.
+
+Neverova, Wolf, Nebout, Taylor: Hand pose estimation through semi-supervised and weakly-supervised learning, CVIU 2017,
+section 4.2: a predicted map is noisy where a rendered one has structure, so each pixel's 27x27 patch is replaced by the
+rendered patch nearest in Hamming distance of its labels (equation 1), and patches that overlap vote (equation 2).
+
+Distance is over all 21 labels, background among them: codes of the 20 parts alone would count part against background
+half. Patches are those around foreground pixels; what lies outside a map is background.
+"""
+
+from ops.patch_restoration.api import BACKENDS, WINDOW, Restored, restore
+from ops.patch_restoration.dictionary import LABELS, PATCH_SIZE, PatchDictionary
+
+__all__ = ["BACKENDS", "LABELS", "PATCH_SIZE", "WINDOW", "PatchDictionary", "Restored", "restore"]
