@@ -7,11 +7,13 @@ Letters: B batch, J joints of the table, S side of a map in pixels.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ops.checks import check_choice, check_shape
+from ops.hand_model import HandLayer, open_hand
 from ops.joints import BACKGROUND, CANONICAL_JOINTS, FINGERS, PALM, PART_NAMES
 
 _LABELS = len(PART_NAMES) + 1  # with the background
@@ -130,3 +132,26 @@ def disc_regions(places: Tensor, radius: float, side: int, grid: int) -> Tensor:
     across = (places[..., 0, None] - middle).square()[..., None, :]
     down = (places[..., 1, None] - middle).square()[..., :, None]
     return across + down <= radius**2
+
+
+def completion(joints: Sequence[int]) -> Tensor:
+    """(21, J) weights that make 21 joints of the J of a table: the others stand on the line between their neighbours.
+
+    Where on the line is as on the fingers of the open hand. A fingertip that is not in the table is where the finger's
+    last joint is.
+
+    Args:
+        joints: J canonical joints, the wrist among them.
+    """
+    if 0 not in joints:
+        raise ValueError("joint_parts: expected the wrist among the joints, errors are measured from it; add 'wrist'")
+    rest = HandLayer(open_hand())(torch.zeros(1, 45), torch.zeros(1, 10)).joints[0].double().numpy()
+    weights = np.zeros((len(CANONICAL_JOINTS), len(joints)))
+    for finger in range(len(FINGERS)):
+        chain = [0, *range(1 + 4 * finger, 5 + 4 * finger)]
+        along = np.cumsum([0, *np.linalg.norm(np.diff(rest[chain], axis=0), axis=1)])
+        known = [place for place, joint in enumerate(chain) if joint in joints]
+        for column in (joints.index(chain[place]) for place in known):
+            said = [float(joints.index(chain[place]) == column) for place in known]
+            weights[chain, column] = np.interp(along, along[known], said)
+    return torch.from_numpy(weights).float()

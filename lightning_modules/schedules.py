@@ -14,3 +14,12 @@ def warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]
         return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
     return factor
+
+
+def inverse_time(decay: float) -> Callable[[int], float]:
+    """Learning-rate factor by global step: 1 / (1 + decay * step), Torch7's learning-rate decay."""
+
+    def factor(step: int) -> float:
+        return 1 / (1 + decay * step)
+
+    return factor

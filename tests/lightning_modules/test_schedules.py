@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lightning_modules.schedules import warmup_cosine
+from lightning_modules.schedules import inverse_time, warmup_cosine
 
 
 def test_the_schedule_by_hand():
@@ -14,3 +14,8 @@ def test_the_schedule_by_hand():
 
 def test_no_warm_up_starts_at_full_rate():
     assert warmup_cosine(0, 100)(0) == 1
+
+
+def test_inverse_time_by_hand():
+    factor = inverse_time(1e-5)
+    assert [factor(step) for step in (0, 100_000, 300_000)] == pytest.approx([1, 0.5, 0.25])
