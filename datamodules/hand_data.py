@@ -177,8 +177,8 @@ class HandData(lightning.LightningDataModule):
         return f"; leave it out of data.weights and data.evaluate_on, or take a method that does without '{flag}'"
 
     def _check_meshes(self) -> None:
-        """Meshes of one mixture have one number of vertices."""
-        meshes: dict[int, tuple[str, str]] = {}
+        """Meshes of one mixture are of one hand model."""
+        meshes: dict[tuple[int, str], tuple[str, str]] = {}
         for source in self._training_mixture().sources:
             if "mesh" not in source.provides - set(self.hide.get(source.name, ())):
                 continue
@@ -187,7 +187,7 @@ class HandData(lightning.LightningDataModule):
             else:
                 first = source.frames.labels(0)
                 count, model = len(first.vertices), first.hand_model
-            meshes[count] = source.name, f"'{source.name}' ({count} vertices of hand model '{model}')"
+            meshes[count, model] = source.name, f"'{source.name}' ({count} vertices of hand model '{model}')"
         if len(meshes) > 1:
             raise ValueError(mesh_conflict([who for _, who in meshes.values()], [*meshes.values()][-1][0]))
 

@@ -145,12 +145,12 @@ def _join(drawn: Sequence[tuple[np.ndarray, ParameterBatch]], read: Sequence[Pie
 
 
 def _check_meshes(batches: Sequence[HandBatch]) -> None:
-    meshes: dict[int, tuple[str, str]] = {}
+    meshes: dict[tuple[int, str], tuple[str, str]] = {}
     for batch in batches:
         if "vertices" in batch:
             row = next((i for i, model in enumerate(batch["hand_model"]) if model), 0)
             name, model, count = batch["domain"][row], batch["hand_model"][row], batch["vertices"].shape[1]
-            meshes[count] = name, f"'{name}' ({count} vertices of hand model '{model}')"
+            meshes[count, model] = name, f"'{name}' ({count} vertices of hand model '{model}')"
     if len(meshes) > 1:
         raise ValueError(mesh_conflict([who for _, who in meshes.values()], [*meshes.values()][-1][0]))
 

@@ -175,7 +175,7 @@ class HandCLI(LightningCLI):
             callbacks.append(run_progress())
         recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
         if config.predictions and self.subcommand != "validate" and not config.trainer.fast_dev_run:
-            callbacks.append(TestPredictions(self.folder / "predictions"))
+            callbacks.append(TestPredictions(self.folder / "predictions", config.predictions_keep))
         if recorded and config.trainer.enable_checkpointing is not False:
             callbacks += [
                 run_checkpoint(self.folder, config.monitor),

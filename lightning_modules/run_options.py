@@ -19,6 +19,7 @@ RUN_OPTIONS = {
     "monitor": Option(str, "val/joints_root_mm", "Metric whose smallest value makes the best checkpoint."),
     "picture_samples": Option(int, 8, "Validation samples drawn into pictures/ after each validation; 0: none."),
     "predictions": Option(bool, True, "Write what a test predicts to predictions/<source>.npz, for `evaluate`."),
+    "predictions_keep": Option(list[str], [], "Of [vertices, parts] what predictions/ holds beside joints."),
     "test_after_fit": Option(bool, True, "Test the best checkpoint after fit and print the final table."),
 }
 

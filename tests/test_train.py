@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from lightning_modules.callbacks.predictions import TestPredictions
 from lightning_modules.prediction_files import read_predictions
 from lightning_modules.preflight import preflight
 from tests.command_line import TOY
@@ -149,6 +150,14 @@ def test_a_test_leaves_its_predictions_under_their_keys(train):
     (cli.folder / "test" / "predictions" / "toy.rank0007.npz").write_text("cut off")
     train("test", "--data.length=4")
     assert read_predictions(cli.folder / "test" / "predictions" / "toy.npz")[1] == [f"toy/{i}" for i in range(4)]
+
+
+def test_vertices_and_parts_are_kept_on_request(train, tmp_path):
+    cli = train("fit", "--predictions_keep=[parts]", run_id="first")
+    prediction, _ = read_predictions(cli.folder / "predictions" / "toy.npz")
+    assert prediction.vertices is None and prediction.parts.shape == (8, 2, 2) and (prediction.parts == 3).all()
+    with pytest.raises(ValueError, match="predictions_keep: expected one of 'vertices', 'parts', got 'mesh'"):
+        TestPredictions(tmp_path, ["mesh"])
 
 
 def test_a_requeued_run_goes_on_in_the_same_folder(train):

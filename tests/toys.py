@@ -64,9 +64,17 @@ class ToyMethod(LightningModule):
     def predict_step(self, batch: HandBatch, batch_idx: int = 0) -> HandPrediction:
         size = len(batch["key"])
         joints = (self.joints + torch.tensor([0, 0, 0.5])).expand(size, 21, 3)
-        triangle = joints[:, :3]
+        triangle, parts = joints[:, :3], torch.full((size, 2, 2), 3, dtype=torch.uint8)
         return HandPrediction(
-            joints, project(joints, batch["K"]), triangle, None, batch["side"], None, Frame.ABSOLUTE, "toy-hand", "open"
+            joints,
+            project(joints, batch["K"]),
+            triangle,
+            parts,
+            batch["side"],
+            None,
+            Frame.ABSOLUTE,
+            "toy-hand",
+            "open",
         )
 
 

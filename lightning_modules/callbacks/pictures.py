@@ -1,4 +1,4 @@
-"""Pictures of validation samples during training: depth with true and predicted joints."""
+"""Pictures of validation samples during training: colours, or else depth, with true and predicted joints."""
 
 from pathlib import Path
 
@@ -64,21 +64,42 @@ def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> 
     """A sheet of the first `samples` of `batch`: truth green, prediction orange."""
     cells = []
     predicted = _joints_in_picture(batch, prediction)
-    for i in range(min(samples, len(predicted))):
-        depth = batch["depth"][i, 0].float().cpu().numpy()
-        centre, half = float(batch["cube_centre"][i, 2]), float(batch["cube_side"][i]) / 2
-        cell = enlarge(shade_depth(depth, centre - half, centre + half), FACTOR)
+    for i in range(min(samples, len(batch["domain"]))):
+        cell = enlarge(_picture(batch, i), FACTOR)
         if bool(batch["has_2d"][i]):
             draw_skeleton(cell, batch["joints_2d"][i].float().cpu().numpy(), TRUE_COLOUR, FACTOR)
-        draw_skeleton(cell, predicted[i], PREDICTED_COLOUR, FACTOR)
+        if predicted is not None:
+            draw_skeleton(cell, predicted[i], PREDICTED_COLOUR, FACTOR)
         caption(cell, batch["domain"][i])
         cells.append(cell)
     return tile(cells, COLUMNS)
 
 
-def _joints_in_picture(batch: HandBatch, prediction: HandPrediction) -> np.ndarray:
+def _picture(batch: HandBatch, i: int) -> Picture:
+    """What the camera saw of sample i; black where the batch shows neither colours nor depth."""
+    if "rgb" in batch and bool(batch["has_rgb"][i]):
+        rgb = batch["rgb"][i].float().cpu().numpy()
+        return np.ascontiguousarray((255 * rgb).astype(np.uint8).transpose(1, 2, 0)[..., ::-1])
+    if "depth" in batch:
+        depth = batch["depth"][i, 0].float().cpu().numpy()
+        centre, half = float(batch["cube_centre"][i, 2]), float(batch["cube_side"][i]) / 2
+        return shade_depth(depth, centre - half, centre + half)
+    return np.zeros((*_size(batch), 3), np.uint8)
+
+
+def _joints_in_picture(batch: HandBatch, prediction: HandPrediction) -> np.ndarray | None:
     """(B, 21, 2) pixels: predictions show the hand as it is, pictures of left hands in a batch are mirrored."""
+    if prediction.joints_2d is None:
+        return None
     joints = prediction.joints_2d.detach().float().cpu().numpy().copy()
     mirrored = batch["mirrored"].cpu().numpy()
-    joints[mirrored, :, 0] = batch["depth"].shape[-1] - 1 - joints[mirrored, :, 0]
+    joints[mirrored, :, 0] = _size(batch)[1] - 1 - joints[mirrored, :, 0]
     return joints
+
+
+def _size(batch: HandBatch) -> tuple[int, int]:
+    """Height and width of the batch's pictures."""
+    for name in ("rgb", "depth", "mask"):
+        if name in batch:
+            return tuple(batch[name].shape[-2:])
+    raise ValueError("batch: expected a picture ('rgb', 'depth' or 'mask') to draw on; use --picture_samples=0")

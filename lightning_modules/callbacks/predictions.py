@@ -1,6 +1,7 @@
 """The predictions of a test as files, one per source: what `lightning_modules.evaluate` judges."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,22 +11,29 @@ from torch import Tensor
 from datamodules.batch import HandBatch, rows_of
 from lightning_modules.prediction import HandPrediction, join_predictions
 from lightning_modules.prediction_files import read_predictions, write_predictions
+from ops.checks import check_choice
+
+_LARGE = ("vertices", "parts")
 
 
 class TestPredictions(Callback):
     """Writes `<folder>/<source>.npz` with every prediction of a test, under the keys of its samples.
 
-    Ranks write their shares, and the first one joins them. Vertices and part pictures are left out: they are a hundred
-    times the joints, and can be predicted again.
+    Ranks write their shares, and the first one joins them. Vertices and part pictures are a hundred times the joints
+    and left out, unless a protocol that judges them is to be used.
 
     Args:
         folder: where the files go; files of an earlier test of the same run are replaced.
+        keep: of "vertices" and "parts" what to write beside the joints.
     """
 
     __test__ = False  # for pytest: not a test
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep: Sequence[str] = ()) -> None:
+        for name in keep:
+            check_choice("predictions_keep", name, _LARGE)
         self.folder = Path(folder)
+        self._left_out = dict.fromkeys(set(_LARGE) - set(keep))
         self._seen: dict[str, list[tuple[list[str], HandPrediction]]] = defaultdict(list)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,7 +56,7 @@ class TestPredictions(Callback):
         """Predict the batch, source by source."""
         for source in dict.fromkeys(batch["domain"]):
             share = rows_of(batch, [i for i, name in enumerate(batch["domain"]) if name == source])
-            prediction = replace(pl_module.predict_step(share, batch_idx), vertices=None, parts=None)
+            prediction = replace(pl_module.predict_step(share, batch_idx), **self._left_out)
             self._seen[source].append((share["key"], _on_cpu(prediction)))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

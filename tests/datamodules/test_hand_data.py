@@ -305,6 +305,11 @@ NEEDS = {"every": ["depth"], "some": ["mesh"]}
             {},
             r"'a' \(42 vertices of hand model 'a hand'\) and 'clean' \(778 .*hide one: hide: \{clean: \[mesh\]\}",
         ),
+        (  # as many vertices do not make them one hand
+            {"a": FakeDataset("a", provides=("depth", "mesh")), "b": FakeDataset("b", provides=("depth", "mesh"))},
+            {},
+            r"'a' \(42 vertices of hand model 'a hand'\) and 'b' \(42 vertices of hand model 'b hand'\) cannot share",
+        ),
         ({"a": FakeDataset("a", 0)}, {}, "source 'a': empty in epoch 0"),
         ({"a": FakeDataset("a", 3)}, {}, "val_size: a/val has 3 frames, got 4"),
     ],

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,21 @@ def test_predictions_of_mirrored_hands_are_drawn_where_the_mirrored_picture_show
     turned = draw_samples(batch, prediction, 1)[:, :32]
     where = [np.nonzero((picture == PREDICTED_COLOUR).all(-1))[1].mean() for picture in (plain, turned)]
     assert where[0] == pytest.approx(31 - where[1], abs=1.0) and where[0] > 18
+
+
+def test_colours_are_drawn_where_there_are_any_and_joints_where_they_are_predicted(batch):
+    prediction = replace(ToyMethod().predict_step(batch), joints_2d=None)
+    batch["has_2d"][:] = False
+    batch["rgb"] = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(2, 3, 16, 16)
+    batch["has_rgb"] = torch.tensor([True, False])
+    sheet = draw_samples(batch, prediction, 2)
+    assert sheet[31, 31].tolist() == [0, 127, 255]  # OpenCV's order; away from the caption
+    assert sheet[31, 63].tolist() != [0, 127, 255]  # the second sample's depth
+    del batch["depth"]
+    assert draw_samples(batch, prediction, 2)[31, 63].tolist() == [0, 0, 0]
+    del batch["rgb"]
+    with pytest.raises(ValueError, match=r"expected a picture .* use --picture_samples=0"):
+        draw_samples(batch, prediction, 2)
 
 
 def test_pictures_need_a_sample(tmp_path):
