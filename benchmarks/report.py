@@ -57,12 +57,15 @@ def _cpu_model() -> str:
 
 
 def commit() -> str:
-    """Short name of the commit at hand, with -dirty where tracked files differ from it."""
+    """Short name of the commit at hand, with -dirty where tracked files but results differ from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -25,7 +25,7 @@ CANONICAL_BONE = (0, 0, 13, 14, 15, 0, 1, 2, 3, 0, 4, 5, 6, 0, 10, 11, 12, 0, 7,
 CANONICAL_PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 BONES = tuple((parent, child) for child, parent in enumerate(CANONICAL_PARENTS) if parent >= 0)
 
-# Part labels in pictures (CONTRACTS: 0 background, 1 palm, 2-20 finger parts, 255 unlabelled).
+# Part labels in pictures (`datamodules.batch`: 0 background, 1 palm, 2-20 finger parts, 255 unlabelled).
 BACKGROUND, PALM, UNLABELLED = 0, 1, 255
 PART_NAMES = ("palm",) + tuple(
     f"{finger}_{part}"
