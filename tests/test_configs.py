@@ -5,9 +5,13 @@ import itertools
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.generated.rhd import write_rhd
+from datamodules.patch_dictionary import build_dictionary
+from lightning_modules.callbacks.checkpoints import FACTS
+from lightning_modules.neverova import Neverova
 from lightning_modules.prediction_files import read_predictions
 
 # generated files in the published layout stand in for the datasets that experiments name
@@ -32,9 +36,25 @@ def datasets(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def earlier_steps(tmp_path_factory):
+    """A folder in which Neverova's steps find untrained checkpoints of the steps before, and a small dictionary."""
+    folder = tmp_path_factory.mktemp("earlier")
+    for name in ("neverova_segmentation", "neverova_weak", "neverova_nyu_weak"):
+        checkpoint = folder / "runs" / name / "first" / "checkpoints" / "best.ckpt"
+        checkpoint.parent.mkdir(parents=True)
+        module = Neverova()
+        facts = {"class_path": "lightning_modules.neverova.Neverova", "init_args": {}}
+        state = {"state_dict": module.state_dict(), FACTS: facts | {"hand_model": module.hand_model_id}}
+        torch.save(state, checkpoint)
+    build_dictionary(maps=4).save(folder / "runs" / "patches.safetensors")
+    return folder
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_an_experiment_runs_on_a_few_samples(train, datasets, monkeypatch, path):
+def test_an_experiment_runs_on_a_few_samples(train, datasets, earlier_steps, monkeypatch, path):
     monkeypatch.setenv("DATASETS", str(datasets))
+    monkeypatch.chdir(earlier_steps)
     cli = train("fit", *SMALL, config=path)
     assert cli.trainer.global_step == 1
     assert not (train.runs / path.stem).exists(), "fast_dev_run leaves nothing behind"
