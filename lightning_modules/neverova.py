@@ -165,9 +165,7 @@ class Neverova(LightningModule):
             with torch.no_grad():
                 scores = self.classifier(view.picture, SIDE // self.hparams.resolution)
                 maps = label_maps(scores, view.foreground)
-        # half precision is for the networks: it would move joints by millimetres
-        with torch.autocast(view.picture.device.type, enabled=False):
-            return HandEstimate(scores, maps, self._joints(view, maps))
+        return HandEstimate(scores, maps, self._joints(view, maps))
 
     def _joints(self, view: HandView, maps: Tensor | None) -> Tensor:
         if self.regressor is None:
@@ -181,7 +179,7 @@ class Neverova(LightningModule):
             regions = torch.ones(len(picture), len(self.joints), GRID, GRID, device=picture.device)
         if self.coarse is not None:
             with torch.no_grad():
-                found = 0.5 * (SIDE - 1) + 0.5 * SIDE * self.coarse(picture, regions)[..., :2]
+                found = 0.5 * (SIDE - 1) + 0.5 * SIDE * self.coarse(picture, regions)[..., :2].float()
             regions = disc_regions(found, CASCADE_RADIUS, SIDE, GRID)
         said = self.regressor(picture, regions).float()
         return self._place(view, 0.5 * (SIDE - 1) + 0.5 * SIDE * said[..., :2], said[..., 2])
@@ -189,8 +187,10 @@ class Neverova(LightningModule):
     def _place(self, view: HandView, pixels: Tensor, offset: Tensor) -> Tensor:
         """Joints (B, J, 3) seen at pixels (B, J, 2), `offset` (B, J) half cubes behind the depth subtracted there."""
         grid = (pixels.detach() + 0.5) * (2 / SIDE) - 1  # the subtracted depth is no function to learn
-        there = F.grid_sample(view.subtracted, grid[:, None], padding_mode="border", align_corners=False)[:, 0, 0]
-        return unproject(pixels, there + view.half_cube[:, None] * offset, view.K)
+        # half precision is for the networks: it would move joints by millimetres
+        with torch.autocast(pixels.device.type, enabled=False):
+            there = F.grid_sample(view.subtracted, grid[:, None], padding_mode="border", align_corners=False)[:, 0, 0]
+            return unproject(pixels, there + view.half_cube[:, None] * offset, view.K)
 
     # -- losses, in the order of the steps
 
@@ -350,7 +350,8 @@ class Neverova(LightningModule):
 
     def completed(self, joints: Tensor) -> Tensor:
         """21 canonical joints (B, 21, 3) of the table's (B, J, 3)."""
-        return self.completion @ joints
+        with torch.autocast(joints.device.type, enabled=False):
+            return self.completion @ joints
 
     # -- optimiser
 

@@ -1,8 +1,10 @@
-"""The table at the end of a test: errors by alignment, beside those of a constant mean pose.
+"""The tables at the end of a test: errors by alignment, beside those of a constant mean pose; part scores.
 
-Reads metrics named `test/[<domain>/]<what>_<alignment>_mm`; `what` is `joints`, `vertices`, `mean_pose` ...
+Reads metrics named `test/[<domain>/]<what>_<alignment>_mm`, `what` is `joints`, `vertices`, `mean_pose` ..., and
+`test/[<domain>/]<score>_pct` of the scores below.
 """
 
+import math
 import re
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,16 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 ALIGNMENTS = {"absolute": "absolute", "root": "root-aligned", "procrustes": "Procrustes-aligned"}
+SCORES = {"per_pixel": "per pixel", "per_class": "per class", "mean_iou": "mean IoU"}
+_SCORE = re.compile(rf"test/(?:(?P<domain>.+)/)?(?P<score>{'|'.join(SCORES)})_pct")
 _METRIC = re.compile(r"test/(?:(?P<domain>.+)/)?(?P<what>\w+)_(?P<alignment>absolute|root|procrustes)_mm")
 
 
 class FinalTable(Callback):
-    """Prints the errors of a test in millimetres, one row per quantity, one column per alignment."""
+    """Prints the errors of a test in millimetres, a row per quantity and a column per alignment, and part scores."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the table on rank 0."""
-        if trainer.is_global_zero:
-            table = error_table({name: float(value) for name, value in trainer.callback_metrics.items()})
+        """Print the tables on rank 0."""
+        if not trainer.is_global_zero:
+            return
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for table in (error_table(metrics), score_table(metrics)):
             if table.row_count:
                 Console(width=None if Console().is_terminal else 100).print(table)
 
@@ -34,4 +40,16 @@ def error_table(metrics: dict[str, float], title: str = "Test errors, mm") -> Ta
     for (domain, what), errors in sorted(rows.items()):
         cells = [f"{errors[key]:.1f}" if key in errors else "-" for key in ALIGNMENTS]
         table.add_row(f"{domain} {what.replace('_', ' ')}".strip(), *cells)
+    return table
+
+
+def score_table(metrics: dict[str, float], title: str = "Part scores, %") -> Table:
+    """The rich table of part scores in `metrics`; domains without labelled pixels are left out."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        if (found := _SCORE.fullmatch(name)) and not math.isnan(value):
+            rows.setdefault(found["domain"] or "all", {})[found["score"]] = value
+    table = Table("", *SCORES.values(), title=title)
+    for domain, scores in sorted(rows.items()):
+        table.add_row(domain, *(f"{scores[key]:.1f}" if key in scores else "-" for key in SCORES))
     return table

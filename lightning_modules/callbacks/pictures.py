@@ -1,4 +1,4 @@
-"""Pictures of validation samples during training: colours, or else depth, with true and predicted joints."""
+"""Pictures of validation samples during training: colours, or else depth, with true and predicted joints; parts."""
 
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ops.drawing import (
     caption,
     draw_skeleton,
     enlarge,
+    part_colours,
     shade_depth,
     tile,
 )
@@ -61,7 +62,7 @@ class ValidationPictures(Callback):
 
 
 def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> Picture:
-    """A sheet of the first `samples` of `batch`: truth green, prediction orange."""
+    """A sheet of the first `samples` of `batch`: truth green, prediction orange, predicted parts beside them."""
     cells = []
     predicted = _joints_in_picture(batch, prediction)
     for i in range(min(samples, len(batch["domain"]))):
@@ -71,6 +72,11 @@ def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> 
         if predicted is not None:
             draw_skeleton(cell, predicted[i], PREDICTED_COLOUR, FACTOR)
         caption(cell, batch["domain"][i])
+        if prediction.parts is not None:
+            parts = prediction.parts[i].cpu().numpy()
+            shown = parts[:, ::-1] if bool(batch["mirrored"][i]) else parts
+            size = cell.shape[1], cell.shape[0]
+            cell = np.hstack([cell, cv2.resize(part_colours()[shown], size, interpolation=cv2.INTER_NEAREST)])
         cells.append(cell)
     return tile(cells, COLUMNS)
 

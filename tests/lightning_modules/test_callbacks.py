@@ -1,6 +1,7 @@
 """Callbacks and the run folder: ids that ranks share, tables, pictures, metrics files."""
 
 import csv
+import math
 import os
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from lightning_modules.callbacks.checkpoints import check_facts
-from lightning_modules.callbacks.final_table import error_table
+from lightning_modules.callbacks.final_table import error_table, score_table
 from lightning_modules.callbacks.pictures import ValidationPictures, draw_samples
 from lightning_modules.callbacks.run_logs import RunCSVLogger
 from lightning_modules.run_folder import folder_of_checkpoint, is_launched, newest_best, newest_resumable, settle_run_id
@@ -118,6 +119,16 @@ def test_the_table_has_a_row_per_quantity_and_a_column_per_alignment():
     assert [column.header for column in table.columns][1:] == ["absolute", "root-aligned", "Procrustes-aligned"]
 
 
+def test_part_scores_stand_in_a_table_of_their_own():
+    scores = {"per_pixel": 90.16, "per_class": 80.0, "mean_iou": 70.0}
+    metrics = {f"test/clean/{name}_pct": value for name, value in scores.items()}
+    metrics |= {"test/per_pixel_pct": 51.03, "test/nyu/per_pixel_pct": math.nan, "test/joints_root_mm": 9.0}
+    table = score_table(metrics)
+    cells = [list(column.cells) for column in table.columns]
+    assert cells == [["all", "clean"], ["51.0", "90.2"], ["-", "80.0"], ["-", "70.0"]]
+    assert score_table({"test/joints_root_mm": 9.0}).row_count == 0
+
+
 # -- pictures
 
 
@@ -128,7 +139,7 @@ def batch():
 
 def test_a_sheet_shows_truth_and_prediction(batch):
     method = ToyMethod()
-    sheet = draw_samples(batch, method.predict_step(batch), samples=5)
+    sheet = draw_samples(batch, replace(method.predict_step(batch), parts=None), samples=5)
     assert sheet.shape == (32, 4 * 32, 3)  # two samples, enlarged twice, in a row of four
     for colour in (TRUE_COLOUR, PREDICTED_COLOUR):
         assert (sheet[:, :64] == colour).all(-1).any()
@@ -148,7 +159,7 @@ def test_predictions_of_mirrored_hands_are_drawn_where_the_mirrored_picture_show
 
 
 def test_colours_are_drawn_where_there_are_any_and_joints_where_they_are_predicted(batch):
-    prediction = replace(ToyMethod().predict_step(batch), joints_2d=None)
+    prediction = replace(ToyMethod().predict_step(batch), joints_2d=None, parts=None)
     batch["has_2d"][:] = False
     batch["rgb"] = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(2, 3, 16, 16)
     batch["has_rgb"] = torch.tensor([True, False])
@@ -160,6 +171,18 @@ def test_colours_are_drawn_where_there_are_any_and_joints_where_they_are_predict
     del batch["rgb"]
     with pytest.raises(ValueError, match=r"expected a picture .* use --picture_samples=0"):
         draw_samples(batch, prediction, 2)
+
+
+def test_predicted_parts_stand_beside_the_picture_mirrored_as_it_is(batch):
+    parts = torch.zeros(2, 16, 16, dtype=torch.uint8)
+    parts[:, 12, 2] = 1
+    prediction = replace(ToyMethod().predict_step(batch), parts=parts)
+    batch["mirrored"] = torch.tensor([False, True])
+    sheet = draw_samples(batch, prediction, 2)
+    assert sheet.shape == (32, 4 * 64, 3)
+    for start, column in ((32, 2), (64 + 32, 13)):
+        shown = sheet[:, start : start + 32]
+        assert np.argwhere(shown.any(-1)).tolist() == [[v, u] for v in (24, 25) for u in (2 * column, 2 * column + 1)]
 
 
 def test_pictures_need_a_sample(tmp_path):

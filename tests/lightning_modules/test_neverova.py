@@ -286,6 +286,19 @@ def test_foreign_weights_are_refused_by_name(tmp_path):
         method().take_weights(str(tmp_path / "noise.ckpt"))
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("arguments", [{}, {"step": "regression", "regions": "whole"}])
+def test_half_precision_trains_and_does_not_round_the_joints(tmp_path, arguments):
+    run = trainer(tmp_path, max_steps=2, precision="bf16-mixed")
+    run.fit(method(**arguments), loader(), loader())
+    assert run.callback_metrics["val/joints_absolute_mm"].isfinite()
+    if arguments:
+        module, batch = method(**arguments).eval(), hand_batch()  # f_r says 0: whatever else is rounded is geometry
+        exact = module.predict_step(batch, 0).joints_3d
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(module.predict_step(batch, 0).joints_3d, exact, atol=0, rtol=0)
+
+
 # -- predictions
 
 
