@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from datamodules.batch import FLAGS, RIGHT, HandBatch
-from datamodules.cropping import resample_depth, within_cube
 from datamodules.hand_sampler import CUBE_SIDE
 from datamodules.picture_files import check_picture_bytes, read_whole
+from datamodules.resampling import resample_depth
 from datamodules.transforms import as_right_hands
 from ops.camera import CAMERA_PRESETS, camera_preset, cube_crop, intrinsics, unproject
 
@@ -170,8 +170,9 @@ def crop_frame(
     centre = torch.as_tensor(cube_centre, dtype=torch.float32)[None]
     side_of_cube = torch.tensor([CUBE_SIDE])
     affine, crop_K = cube_crop(centre, side_of_cube, K[None], image_size)
-    depth = resample_depth(frame.depth, affine[0].double().numpy(), image_size)
-    depth = torch.from_numpy(within_cube(depth, float(centre[0, 2]), CUBE_SIDE))
+    z, half = float(centre[0, 2]), CUBE_SIDE / 2
+    crop = resample_depth(frame.depth, affine[0].double().numpy(), image_size, limits=(z - half, z + half))
+    depth = torch.from_numpy(crop)
     if reach is not None:
         v, u = torch.meshgrid(torch.arange(image_size), torch.arange(image_size), indexing="ij")
         pixels = torch.stack([u, v], -1).reshape(1, -1, 2).float()

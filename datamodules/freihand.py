@@ -124,8 +124,8 @@ class FreiHANDFrames(HandFrames):
     def files(self, index: int) -> Sequence[Path]:
         """Colour and, in training, mask."""
         pose, picture = self._record(index)
-        files = [self._folder / self._part / "rgb" / f"{picture:08d}.jpg"]
-        return files if self.split == "test" else [*files, self._folder / self._part / "mask" / f"{pose:08d}.jpg"]
+        files = [Path(f"{self._folder}/{self._part}/rgb/{picture:08d}.jpg")]
+        return files if self.split == "test" else [*files, Path(f"{self._folder}/{self._part}/mask/{pose:08d}.jpg")]
 
     def _record(self, index: int) -> tuple[int, int]:
         """Number of the pose and of the picture."""

@@ -94,7 +94,7 @@ class GeFrames(HandFrames):
 
     def files(self, index: int) -> Sequence[Path]:
         """The one picture."""
-        return [self._folder / str(self._names[index])]
+        return [Path(f"{self._folder}/{self._names[index]}")]
 
     def _crop_camera(self, index: int) -> np.ndarray:
         """K of the crop: (uv - corner of the box) * 256 / width of the box, as the authors' code draws."""

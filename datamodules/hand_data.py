@@ -257,10 +257,14 @@ class HandData(lightning.LightningDataModule):
         return FrameRecords(name, frames, self.crop, self.image_size, take=take)
 
     def _loader(self, mixture: Mixture, sampler: EpochSampler, **settings: Any) -> ResumableLoader:
+        # one batch is of one kind: pieces of two are put together in the workers already
         lean = self.renderer is not None and self.render_on == "worker" and len(self._samplers) == len(self.sources)
         if self.num_workers:
-            if self.renderer is not None:  # what was read is whole already, and one batch is of one kind
+            if self.renderer is not None:
                 self.renderer.lean = lean
+            for source in mixture.sources:
+                if isinstance(source, FrameRecords):
+                    source.lean = not self._samplers
             cv2.setNumThreads(1)  # before the fork: in a worker, OpenCV waits for threads that did not come along
         return ResumableLoader(
             mixture,
@@ -312,7 +316,7 @@ def _pack(bad: BadSamples, small: bool, batch: HandBatch | ParameterBatch) -> Ha
 
 
 def _unpack(bad: BadSamples, batch: HandBatch | ParameterBatch) -> HandBatch | ParameterBatch:
-    """The batch as the contract wants it, of what a worker sent (`HandRenderer.lean`)."""
+    """The batch as the contract wants it, of what a worker sent (`HandRenderer.lean`, `FrameRecords.lean`)."""
     if _BAD in batch:
         bad.add(*batch.pop(_BAD))
     batch = restore(batch)

@@ -115,7 +115,7 @@ class ICVLFrames(HandFrames):
 
     def files(self, index: int) -> Sequence[Path]:
         """The depth picture."""
-        return [self._folder / "Depth" / self._pictures[index].decode()]
+        return [Path(f"{self._folder}/Depth/{self._pictures[index].decode()}")]
 
 
 def _expected(split: Split) -> int:

@@ -12,6 +12,7 @@ import scipy.io
 from datamodules.frames import BadFrame
 
 MAX_JSON_BYTES = 1 << 30  # 1 GiB: twenty times the largest file that is read whole
+_CAMERA_TOLERANCE = 1e-5
 
 
 def dataset_folder(dataset: str, folder: str | Path, one_of: Sequence[str]) -> Path:
@@ -120,7 +121,9 @@ def check_before_camera(file: Path, record: object, points: np.ndarray) -> None:
 
 def check_camera(file: Path, record: object, K: np.ndarray) -> None:
     """Raise unless K (3, 3) is a camera matrix in pixels."""
-    if not np.isfinite(K).all() or not (K[0, 0] > 0 and K[1, 1] > 0) or not np.allclose(K[2], (0, 0, 1)):
+    (fx, *_), (_, fy, _), (g, h, one) = K.tolist()
+    last = abs(g) < _CAMERA_TOLERANCE and abs(h) < _CAMERA_TOLERANCE and abs(one - 1) < _CAMERA_TOLERANCE
+    if not (fx > 0 and fy > 0 and last and math.isfinite(K.sum())):
         raise BadFrame(
             f"{file}, record {record}: camera: expected positive focal lengths in pixels and a last row 0 0 1, "
             f"got {K.tolist()}; get the file anew"

@@ -134,7 +134,12 @@ class FrameRecords:
         take: records of an evaluation, evenly spaced; None takes all.
         hide: labels that are left out.
         bad: where bad records are counted; evaluation allows none.
+
+    Attributes:
+        lean: give rgb as uint8, which is what a worker should send.
     """
+
+    lean = False
 
     def __init__(
         self,
@@ -168,7 +173,7 @@ class FrameRecords:
         """
         keys = None if self._seed is None else keys_of("crop", self.name, self._seed, epoch, places)
         frames = [self._good(epoch, int(record)) for record in self._records(epoch, places, since, before)]
-        batch = crop_frames(frames, self._rule, self._image_size, keys)
+        batch = crop_frames(frames, self._rule, self._image_size, keys, self.lean)
         batch["domain"] = [self.name] * len(frames)
         batch["convention"] = [self.frames.convention] * len(frames)
         for label in self._hide:

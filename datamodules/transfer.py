@@ -3,12 +3,12 @@
 A page of shared memory takes as long to come by as rendering a tenth of a hand, and five sixths of a picture are empty.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from numba import njit
 from torch import Tensor
 
@@ -60,7 +60,7 @@ def in_one_storage(batch: Any) -> OneStorage:
         end += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
         return places[-1]
 
-    with_places = apply_to_collection(batch, Tensor, placed)
+    with_places = _replaced(batch, Tensor, placed)
     bytes_ = torch.empty(end, dtype=torch.uint8)
     for tensor, place in zip(tensors, places, strict=True):
         _at(bytes_, place).copy_(tensor)
@@ -69,7 +69,19 @@ def in_one_storage(batch: Any) -> OneStorage:
 
 def from_one_storage(sent: OneStorage) -> Any:
     """What `in_one_storage` was given; its tensors share their storage."""
-    return apply_to_collection(sent.batch, Place, partial(_at, sent.bytes))
+    return _replaced(sent.batch, Place, partial(_at, sent.bytes))
+
+
+def _replaced(data: Any, kind: type, replacement: Callable[[Any], Any]) -> Any:
+    """`data` with all that is of a kind replaced, in dictionaries, lists and (named) tuples in one another."""
+    if isinstance(data, kind):
+        return replacement(data)
+    if isinstance(data, dict):
+        return type(data)({key: _replaced(value, kind, replacement) for key, value in data.items()})
+    if isinstance(data, list | tuple) and data and not isinstance(data[0], str):  # lists of names are the longest
+        values = [_replaced(value, kind, replacement) for value in data]
+        return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
+    return data
 
 
 def _at(bytes_: Tensor, place: Place) -> Tensor:

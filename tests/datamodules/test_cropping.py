@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from datamodules.batch import check_batch
-from datamodules.cropping import CropRule, check_croppable, crop_frames, nearest, resample_depth, resample_rgb
+from datamodules.cropping import CropRule, check_croppable, crop_frames
 from datamodules.frames import BadFrame, HandFrame
+from datamodules.resampling import nearest, resample_depth, resample_rgb
 from datamodules.streams import keys_of
 from datamodules.transforms import as_pictured
 from ops.camera import project
@@ -153,7 +154,7 @@ def test_small_and_mirrored_and_outside_crops():
     picture[20, 30] = 200
     labels = picture[..., 0]
     affine = np.array([[-2.0, 0, 80.0], [0, 2.0, -30.0]])  # u' = 80 - 2 u
-    assert resample_rgb(picture, affine, 41)[10, 20].max() == 200 and nearest(labels, affine, 41)[10, 20] == 200
+    assert resample_rgb(picture, affine, 41)[:, 10, 20].max() == 200 and nearest(labels, affine, 41)[10, 20] == 200
     far = np.array([[1.0, 0, 500], [0, 1.0, 500]])
     assert resample_rgb(picture, far, 16).max() == 0 and nearest(labels, far, 16).max() == 0
     assert resample_depth(labels.astype(np.float32), far, 16).max() == 0
