@@ -37,10 +37,10 @@ def main() -> None:
         figures = measure(clone)
         if arguments.nyu is not None:
             figures |= nyu_frame(clone, arguments.nyu.resolve())
-    table = Table("figure", "value", title="make train, fresh clone")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.1f}")
-    emit("make_train", figures, table, arguments.save)
+        table = Table("figure", "value", title="make train, fresh clone")
+        for name, value in figures.items():
+            table.add_row(name, f"{value:.1f}")
+        emit("make_train", figures, table, arguments.save, clone)
 
 
 def measure(clone: Path) -> dict[str, float]:

@@ -28,7 +28,7 @@ def machine() -> dict[str, str | int]:
     return facts
 
 
-def emit(name: str, figures: dict, table: Table | str, save: bool) -> None:
+def emit(name: str, figures: dict, table: Table | str, save: bool, measured: Path = RESULTS) -> None:
     """Print the table and, last, one JSON line; store it under `results/` if asked.
 
     Args:
@@ -36,8 +36,9 @@ def emit(name: str, figures: dict, table: Table | str, save: bool) -> None:
         figures: figure name to number (or list, or text where a figure is a fact such as a peer's version).
         table: what a reader sees.
         save: write `results/<name>.json`, or `results/<name>_<gpu>.json` where there is a GPU.
+        measured: a folder of the checkout that was measured, whose commit is named.
     """
-    result = {"benchmark": name, "commit": commit(), "machine": machine(), "figures": figures}
+    result = {"benchmark": name, "commit": commit(measured), "machine": machine(), "figures": figures}
     Console(width=None if os.isatty(1) else 120).print(table)
     if save:
         gpu = result["machine"].get("gpu")
@@ -56,13 +57,13 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def commit() -> str:
-    """Short name of the commit at hand, with -dirty where tracked files but results differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+def commit(folder: Path = RESULTS) -> str:
+    """Short name of the commit in `folder`'s checkout, with -dirty where tracked files but results differ from it."""
+    git = ["git", "-C", str(folder)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}"],
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)benchmarks/results"],
             capture_output=True,
             text=True,
             check=True,

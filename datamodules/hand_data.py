@@ -146,6 +146,8 @@ class HandData(lightning.LightningDataModule):
         needs: dict[str, Sequence[Flag]] | None = getattr(module, "source_needs", None)
         if needs is not None:
             self._check_needs(needs, type(module).__name__, stage)
+        for name in getattr(module, "report_domains", ()):
+            check_choice("model.report_domains", name, self.evaluate_on)
         if stage == "fit":
             self._check_meshes()
 

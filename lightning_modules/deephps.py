@@ -16,20 +16,18 @@ which axis-angle is not, continuous; a soft joint-limit penalty keeps fingers an
 Letters: B batch, J 21 joints, V vertices.
 """
 
-import math
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import HandBatch, check_batch
-from lightning_modules.losses import PointLoss, check_loss, joint_limit_loss, point_loss
-from lightning_modules.metrics import ALIGNMENTS, MeanPoseError, PointError, SuccessRate
+from lightning_modules.figures import JointFigures
+from lightning_modules.losses import PointLoss, joint_limit_loss, point_loss
+from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured
+from lightning_modules.metrics import SuccessRate
 from lightning_modules.networks.trunks import PICTURE_SIZE, TrunkName, build_trunk
 from lightning_modules.prediction import Frame, HandPrediction
-from lightning_modules.schedules import warmup_cosine
 from ops.camera import project
 from ops.checks import check_choice, check_finite, check_not_negative, check_positive, check_shape
 from ops.hand_model import open_hand
@@ -62,7 +60,7 @@ class HandEstimate(NamedTuple):
     rotations: Tensor  # (B, 16, 3, 3) of the bones, hand -> camera
 
 
-class DeepHPS(LightningModule):
+class DeepHPS(HandMethod):
     """The method: three trunks, HPSL, losses, metrics, optimiser.
 
     Args:
@@ -83,6 +81,8 @@ class DeepHPS(LightningModule):
         convention: joint convention of predictions on pictures without labels; labels may be in any that is on file.
         report_domains: domains whose errors are logged one by one as well, as `val/<domain>/...`.
     """
+
+    shares = ("mesh", "3d")
 
     def __init__(
         self,
@@ -117,13 +117,8 @@ class DeepHPS(LightningModule):
         centre = torch.tensor(self.hpsl.model.v_template.mean(0), dtype=torch.float32)
         self.register_buffer("reference_centre", centre, persistent=False)
         self._build_networks()
-        self.metrics = nn.ModuleDict(
-            {
-                stage + domain: hand_errors()
-                for stage in ("val/", "test/")
-                for domain in ("", *(f"{d}/" for d in report_domains))
-            }
-        )
+        domains = list(report_domains)
+        self.figures = nn.ModuleDict({stage: JointFigures(stage, domains, with_mesh=True) for stage in ("val", "test")})
         self.success = nn.ModuleDict({per: SuccessRate(SUCCESS_THRESHOLDS, per) for per in ("hand", "joint")})
 
     def _build_networks(self) -> None:
@@ -147,6 +142,11 @@ class DeepHPS(LightningModule):
     def hand_model_id(self) -> str:
         """Id of the hand model whose vertices this network predicts."""
         return self.hpsl.model.id
+
+    def estimate(self, batch: HandBatch) -> HandEstimate:
+        """Hands in the depth pictures of a batch."""
+        check_batch(batch, NEEDS)
+        return self(batch["depth"], batch["cube_centre"], batch["cube_side"])
 
     def forward(self, depth: Tensor, cube_centre: Tensor, cube_side: Tensor) -> HandEstimate:
         """Hands in cropped depth pictures.
@@ -231,40 +231,17 @@ class DeepHPS(LightningModule):
                 "its vertices mean other places: render with the same hand model or clear has_mesh"
             )
 
-    # -- steps
+    # -- figures
 
-    def _step(self, batch: HandBatch, stage: str) -> tuple[HandEstimate, Tensor]:
-        check_batch(batch, NEEDS)
-        estimate = self(batch["depth"], batch["cube_centre"], batch["cube_side"])
-        terms = self.losses(estimate, batch)
-        shares = {"mesh_share": batch["has_mesh"].float().mean(), "joint_share": batch["has_3d"].float().mean()}
-        logged = {f"{stage}/loss_{name}": term for name, term in terms.items()}
-        logged |= {f"{stage}/{name}": share for name, share in shares.items()}
-        judged = stage != "train"
-        size = len(batch["depth"])
-        self.log_dict(logged, on_epoch=judged, sync_dist=judged, batch_size=size, add_dataloader_idx=False)
-        return estimate, terms["total"]
-
-    def training_step(self, batch: HandBatch, batch_idx: int) -> Tensor:
-        """Total loss () of a batch."""
-        total = self._step(batch, "train")[1]
-        # looking at it makes a GPU wait, hence there as seldom as it is logged
-        if total.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
-            check_loss(total, self.global_step, batch["key"])
-        return total
-
-    def validation_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Losses and metrics of a batch."""
-        estimate, _ = self._step(batch, "val")
-        self._measure(estimate, batch, "val")
-
-    def test_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Losses and metrics of a batch."""
-        estimate, _ = self._step(batch, "test")
-        self._measure(estimate, batch, "test")
-        valid = batch["joint_valid"] & batch["has_3d"][:, None]
-        for metric in self.success.values():
-            metric.update(self.joints_as_labelled(estimate, batch), batch["joints_3d"], valid)
+    def measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
+        """Feed and log the stage's errors; in a test the success rates, too."""
+        joints = self.joints_as_labelled(estimate, batch)
+        logged = self.figures[stage].update(joints, batch, estimate.vertices)
+        self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
+        if stage == "test":
+            valid = batch["joint_valid"] & batch["has_3d"][:, None]
+            for metric in self.success.values():
+                metric.update(joints, batch["joints_3d"], valid)
 
     def on_test_epoch_end(self) -> None:
         """Log the success rates, one number a threshold."""
@@ -273,37 +250,15 @@ class DeepHPS(LightningModule):
                 self.log(f"test/success_{per}_{threshold:.0f}mm", share)
             metric.reset()
 
-    def _measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
-        """Feed and log the stage's metrics: of all samples, and of each domain to report.
-
-        Domains without a sample in this batch are fed and logged, too: all ranks must reduce the same metrics.
-        """
-        joints, predicted = batch["joints_3d"], self.joints_as_labelled(estimate, batch)
-        joint_valid = batch["joint_valid"] & batch["has_3d"][:, None]
-        mesh_valid = batch["has_mesh"][:, None].expand(-1, estimate.vertices.shape[1])
-        vertices = batch["vertices"] if "vertices" in batch else torch.zeros_like(estimate.vertices)
-        for domain in ("", *self.hparams.report_domains):
-            rows = joints.new_tensor([domain in ("", name) for name in batch["domain"]], dtype=torch.bool)
-            name = f"{stage}/{domain}/" if domain else f"{stage}/"
-            metrics = self.metrics[name]
-            roots = predicted[rows, 0], joints[rows, 0], joint_valid[rows, 0]
-            for alignment in ALIGNMENTS:
-                metrics[f"joints_{alignment}"].update(predicted[rows], joints[rows], joint_valid[rows])
-                metrics[f"mean_pose_{alignment}"].update(joints[rows], joint_valid[rows], batch["cube_centre"][rows])
-                metrics[f"vertices_{alignment}"].update(
-                    estimate.vertices[rows], vertices[rows], mesh_valid[rows], roots
-                )
-            logged = {f"{name}{key}_mm": metric for key, metric in metrics.items()}
-            self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
+    # -- predictions
 
     def predict_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> HandPrediction:
         """Hands as pictured: what was mirrored to look like a right hand is mirrored back.
 
         Joints are in the convention of the batch's labels where it has one, with the dataset's own points beside them.
         """
-        check_batch(batch, NEEDS)
+        estimate = self.estimate(batch)
         check_finite("batch['depth']", batch["depth"])  # training does not pay for this
-        estimate = self(batch["depth"], batch["cube_centre"], batch["cube_side"])
         conventions = set(batch.get("convention", ()))
         convention = conventions.pop() if len(conventions) == 1 else self.hparams.convention
         given = estimate.joints, estimate.rotations
@@ -312,38 +267,20 @@ class DeepHPS(LightningModule):
             pixels = project(joints, batch["K"])
             own = own_points(convention)
             points = convention_points(*given, own, self.hparams.convention) if own else None
-        mirrored = batch["mirrored"][:, None]
-        width = batch["depth"].shape[-1]
-        u = torch.where(mirrored, width - 1 - pixels[..., 0], pixels[..., 0])
-        flip = torch.where(mirrored, -1.0, 1.0)[..., None] * joints.new_tensor([1.0, 0, 0])
-        flip = flip + joints.new_tensor([0.0, 1, 1])  # (B, 1, 3)
+        mirrored = batch["mirrored"]
         return HandPrediction(
-            joints_3d=joints * flip,
-            joints_2d=torch.stack([u, pixels[..., 1]], -1),
-            vertices=estimate.vertices * flip,
+            joints_3d=as_pictured(joints, mirrored),
+            joints_2d=pixels_as_pictured(pixels, mirrored, batch["depth"].shape[-1]),
+            vertices=as_pictured(estimate.vertices, mirrored),
             parts=None,
             side=batch["side"],
             confidence=None,
             frame=Frame.ABSOLUTE,
             hand_model=self.hand_model_id,
             convention=convention,
-            points=None if points is None else points * flip,
+            points=None if points is None else as_pictured(points, mirrored),
             point_set=own,
         )
-
-    # -- optimiser
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, warm-up and half cosine by the global step."""
-        hyper, steps = self.hparams, self.trainer.estimated_stepping_batches
-        if not 0 <= steps < math.inf:  # Lightning says inf or -1
-            raise ValueError(
-                "trainer.max_steps: expected an end for the cosine schedule, got none; set trainer.max_steps"
-            )
-        optimiser = torch.optim.AdamW(self.parameters(), hyper.lr, weight_decay=hyper.weight_decay, fused=True)
-        factor = warmup_cosine(hyper.warmup_steps, int(steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def normalise_depth(depth: Tensor, cube_centre: Tensor, cube_side: Tensor) -> Tensor:
@@ -400,13 +337,3 @@ def zero_head(features: int, outputs: int) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def hand_errors() -> nn.ModuleDict:
-    """Joint and vertex errors and the mean pose's, by alignment."""
-    metrics: dict[str, nn.Module] = {}
-    for alignment in ALIGNMENTS:
-        metrics[f"joints_{alignment}"] = PointError(alignment)
-        metrics[f"vertices_{alignment}"] = PointError(alignment)
-        metrics[f"mean_pose_{alignment}"] = MeanPoseError(alignment)
-    return nn.ModuleDict(metrics)

@@ -17,19 +17,18 @@ depth that normalisation subtracts is added back where the joint is seen; any ta
 Letters: B batch, J joints of the table, S = 48 side of what the networks see.
 """
 
-import math
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import HandBatch, check_batch
 from lightning_modules.earlier_step import earlier_weights, part_of_weights
 from lightning_modules.hand_view import SIDE, HandView, label_maps, look, margin
-from lightning_modules.losses import check_loss, mean_of_valid, point_loss
+from lightning_modules.losses import mean_of_valid, point_loss
+from lightning_modules.method import HandMethod, as_pictured, by_step, pixels_as_pictured
 from lightning_modules.networks.part_classifier import PartClassifier
 from lightning_modules.networks.part_regressor import GRID, PartRegressor
 from lightning_modules.part_figures import PartFigures
@@ -43,7 +42,7 @@ from lightning_modules.part_regions import (
     nearest_parts,
 )
 from lightning_modules.prediction import Frame, HandPrediction
-from lightning_modules.schedules import inverse_time, warmup_cosine
+from lightning_modules.schedules import inverse_time
 from ops.camera import project, unproject
 from ops.checks import check_choice, check_finite, check_not_negative, check_positive
 from ops.hand_model import open_hand
@@ -65,7 +64,7 @@ class HandEstimate(NamedTuple):
     joints: Tensor | None  # (B, J, 3) metres, camera frame; None: while f_s is trained
 
 
-class Neverova(LightningModule):
+class Neverova(HandMethod):
     """The method: f_s and f_r, losses, metrics, optimisers of its steps.
 
     Args:
@@ -88,6 +87,8 @@ class Neverova(LightningModule):
         convention: joint convention of the labels that f_r learns, and of predictions.
         report_domains: domains whose figures are logged one by one as well, as `val/<domain>/...`.
     """
+
+    shares = ("parts", "3d")
 
     def __init__(
         self,
@@ -155,6 +156,10 @@ class Neverova(LightningModule):
         return {"every": ["depth", "3d"], "some": ["parts"] if self.hparams.step == "segmentation" else []}
 
     # -- what the networks say
+
+    def estimate(self, batch: HandBatch) -> HandEstimate:
+        """Parts and joints in the depth pictures of a batch."""
+        return self(self._view(batch))
 
     def forward(self, view: HandView) -> HandEstimate:
         """Parts and joints. Where parts are learnt, a joint is said to be where the barycentre of its parts is."""
@@ -250,36 +255,9 @@ class Neverova(LightningModule):
             self.coarse.eval()
         return self
 
-    def _step(self, batch: HandBatch, stage: str) -> tuple[HandEstimate, Tensor]:
-        estimate = self(self._view(batch))
-        terms = self.losses(estimate, batch)
-        logged = {f"{stage}/loss_{name}": term for name, term in terms.items()}
-        for flag in ("has_parts", "has_3d"):
-            logged[f"{stage}/{flag.removeprefix('has_')}_share"] = batch[flag].float().mean()
-        judged = stage != "train"
-        size = len(batch["depth"])
-        self.log_dict(logged, on_epoch=judged, sync_dist=judged, batch_size=size, add_dataloader_idx=False)
-        return estimate, terms["total"]
-
     def _view(self, batch: HandBatch) -> HandView:
         check_batch(batch, NEEDS)
         return look(batch["depth"], batch["K"], batch["cube_centre"], batch["cube_side"])
-
-    def training_step(self, batch: HandBatch, batch_idx: int) -> Tensor:
-        """Total loss () of a batch."""
-        total = self._step(batch, "train")[1]
-        # looking at it makes a GPU wait, hence there as seldom as it is logged
-        if total.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
-            check_loss(total, self.global_step, batch["key"])
-        return total
-
-    def validation_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Losses and figures of a batch."""
-        self._measure(self._step(batch, "val")[0], batch, "val")
-
-    def test_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Losses and figures of a batch."""
-        self._measure(self._step(batch, "test")[0], batch, "test")
 
     def on_validation_epoch_end(self) -> None:
         """Log the part scores."""
@@ -289,7 +267,8 @@ class Neverova(LightningModule):
         """Log the part scores."""
         self.log_dict(self.figures["test"].part_scores())
 
-    def _measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
+    def measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
+        """Feed and log joint errors and how well parts agree with labels and joints."""
         figures = self.figures[stage]
         found = torch.zeros(21, dtype=torch.bool, device=self.device)
         found[self.joints] = True
@@ -309,20 +288,16 @@ class Neverova(LightningModule):
 
         Joints that the table lacks stand between their neighbours.
         """
-        check_batch(batch, NEEDS)
+        estimate = self.estimate(batch)
         check_finite("batch['depth']", batch["depth"])  # training does not pay for this
-        estimate = self(self._view(batch))
         with torch.autocast(batch["depth"].device.type, enabled=False):
             joints = self.completed(estimate.joints)
             pixels = project(joints, batch["K"])
-        mirrored = batch["mirrored"]
-        width = batch["depth"].shape[-1]
-        u = torch.where(mirrored[:, None], width - 1 - pixels[..., 0], pixels[..., 0])
-        flip = torch.where(mirrored[:, None, None], joints.new_tensor([-1.0, 1, 1]), joints.new_tensor([1.0, 1, 1]))
+        mirrored, width = batch["mirrored"], batch["depth"].shape[-1]
         parts = None if estimate.maps is None else self.on_picture(estimate.maps, batch["depth"])
         return HandPrediction(
-            joints_3d=joints * flip,
-            joints_2d=torch.stack([u, pixels[..., 1]], -1),
+            joints_3d=as_pictured(joints, mirrored),
+            joints_2d=pixels_as_pictured(pixels, mirrored, width),
             vertices=None,
             parts=None if parts is None else torch.where(mirrored[:, None, None], parts.flip(-1), parts),
             side=batch["side"],
@@ -357,19 +332,9 @@ class Neverova(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The paper's SGD, or AdamW with warm-up and half cosine; schedules by the global step."""
-        hyper, steps = self.hparams, self.trainer.estimated_stepping_batches
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if hyper.optimiser == "sgd":
-            optimiser, factor = torch.optim.SGD(parameters, hyper.lr), inverse_time(DECAY)
-        else:
-            if not 0 <= steps < math.inf:  # Lightning says inf or -1
-                raise ValueError(
-                    "trainer.max_steps: expected an end for the cosine schedule, got none; set trainer.max_steps"
-                )
-            optimiser = torch.optim.AdamW(parameters, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
-            factor = warmup_cosine(hyper.warmup_steps, int(steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if self.hparams.optimiser == "sgd":
+            return by_step(torch.optim.SGD(self.trained(), self.hparams.lr), inverse_time(DECAY))
+        return super().configure_optimizers()
 
 
 def part_loss(scores: Tensor, parts: Tensor, counted: Tensor) -> Tensor:

@@ -395,3 +395,10 @@ def test_a_configuration_builds_the_sources(train):
     assert seen == [3, 3, 2, 2] and cli.datamodule.augmentation.rotation == 30
     again = (cli.folder / "config.yaml").read_text()
     assert "RenderedSource" in again and "0.75" in again
+
+
+def test_a_domain_that_is_reported_must_be_evaluated_on(tmp_path):
+    method = Method(tmp_path / "seen", {"every": [], "some": []})
+    method.report_domains = ["clean", "cleen"]
+    with pytest.raises(ValueError, match=r"model\.report_domains: expected one of 'clean', got 'cleen'"):
+        trainer_of(tmp_path).fit(method, data({"clean": RenderedSource("clean")}))
