@@ -37,6 +37,7 @@ RECORDS = {"training": 41258, "evaluation": 2728}
 TO_CANONICAL = (0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17)
 LEFT_CLASSES, RIGHT_CLASSES = (2, 17), (18, 33)  # of the mask; 0 background, 1 person
 DEPTH_RANGE = 5.0  # metres at 65535, which the background has
+_NOTHING, _STEP = 0xFFFF, np.float32(DEPTH_RANGE / 0xFFFF)
 _WRIST, _MIDDLE_MCP = CANONICAL_JOINTS.index("wrist"), CANONICAL_JOINTS.index("middle_mcp")
 
 SideRule = Literal["mask", "visible"]
@@ -104,7 +105,7 @@ class RHDFrames(HandFrames):
         return replace(
             labels,
             rgb=read_rgb(color, SIZE),
-            depth=_depth(read_packed_depth(depth, SIZE, low=1, high=0)),
+            depth=read_packed_depth(depth, SIZE, low=1, high=0, nothing_from=_NOTHING) * _STEP,
             mask=(mask >= low) & (mask <= high),
         )
 
@@ -175,9 +176,3 @@ def _side(mask: np.ndarray | None, visible: np.ndarray) -> int:
         if left != right:
             return int(right > left)
     return int(visible[1] >= visible[0])
-
-
-def _depth(raw: np.ndarray) -> np.ndarray:
-    """Metres of a depth picture's steps."""
-    # the end of the range is what nothing was drawn on: missing, as 0 is
-    return np.where(raw == 0xFFFF, 0, raw * np.float32(DEPTH_RANGE / 0xFFFF))
