@@ -40,10 +40,11 @@ def datasets(tmp_path_factory):
 def earlier_steps(tmp_path_factory):
     """A folder in which Neverova's steps find untrained checkpoints of the steps before, and a small dictionary."""
     folder = tmp_path_factory.mktemp("earlier")
-    for name in ("neverova_segmentation", "neverova_weak", "neverova_nyu_weak"):
+    for name in ("neverova_segmentation", "neverova_weak", "neverova_nyu_segmentation", "neverova_nyu_weak"):
         checkpoint = folder / "runs" / name / "first" / "checkpoints" / "best.ckpt"
         checkpoint.parent.mkdir(parents=True)
-        module = Neverova()
+        given = yaml.safe_load((CONFIGS[0].parent / f"{name}.yaml").read_text())["model"]["init_args"]
+        module = Neverova(**{size: given[size] for size in ("widths", "hidden") if size in given})
         facts = {"class_path": "lightning_modules.neverova.Neverova", "init_args": {}}
         state = {"state_dict": module.state_dict(), FACTS: facts | {"hand_model": module.hand_model_id}}
         torch.save(state, checkpoint)
