@@ -6,7 +6,7 @@ which hand, which generator and which labels made it, and carries a checksum.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ops.joints import BACKGROUND, PART_NAMES
+from ops.patch_restoration.cells import sampled, side_by_side
 
 PATCH_SIZE = 27  # pixels, of Neverova et al.
 LABELS = ("background", *PART_NAMES)  # of picture labels 0, 1, ...
@@ -34,6 +35,7 @@ class PatchDictionary:
         seed: of the generator.
         domain: `name/version` of the rendered domain.
         crop_size: pixels along the side of the crop cube at the maps' scale; a map is the middle of that crop.
+        file: that it was read from; an index may stand beside it.
     """
 
     maps: np.ndarray
@@ -41,6 +43,7 @@ class PatchDictionary:
     seed: int
     domain: str
     crop_size: int
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         maps = self.maps
@@ -67,11 +70,16 @@ class PatchDictionary:
         """Hash of the maps, by which an index knows its dictionary."""
         return hashlib.sha256(str(self.maps.shape).encode() + self.maps.data).hexdigest()
 
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """What a search ranks maps by: a pixel of each 3x3, (ceil(M / 64), ceil(H / 3), ceil(W / 3), 64) uint8."""
+        return side_by_side(sampled(self.maps))
+
     def first(self, maps: int) -> "PatchDictionary":
         """The dictionary of the first `maps` maps."""
         if not 1 <= maps <= len(self.maps):
             raise ValueError(f"maps: expected 1 to {len(self.maps)}, what the dictionary has, got {maps}")
-        return PatchDictionary(self.maps[:maps], self.hand_model, self.seed, self.domain, self.crop_size)
+        return replace(self, maps=self.maps[:maps], file=None)
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
@@ -99,7 +107,7 @@ class PatchDictionary:
         _check_header(path, header, hand_model)
         try:
             dictionary = cls(
-                maps, header["hand_model"], int(header["seed"]), header["domain"], int(header["crop_size"])
+                maps, header["hand_model"], int(header["seed"]), header["domain"], int(header["crop_size"]), path
             )
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: not a usable patch dictionary: {error}; {_BUILD}") from error

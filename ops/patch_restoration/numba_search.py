@@ -8,15 +8,15 @@ import numpy as np
 from numba import njit
 from numpy import ndarray as Array
 
+from ops.patch_restoration.cells import LANES
 from ops.patch_restoration.dictionary import PATCH_SIZE
 
-LANES = 64  # maps in one step
 REACH = PATCH_SIZE // 2
 _RIM = PATCH_SIZE - 1
-_INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of what only kernels call
+INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of what only kernels call
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _lay(maps: Array, chosen: Array, first: int, block: Array) -> int:
     # writes chosen maps from `first` on into the inside of block (H + 26, W + 26, LANES); returns how many there are
     count = min(LANES, len(chosen) - first)
@@ -28,9 +28,9 @@ def _lay(maps: Array, chosen: Array, first: int, block: Array) -> int:
     return count
 
 
-@njit(**_INNER)
-def _insert(matches: Array, numbers: Array, value: int, number: int) -> None:
-    # keeps matches (N,) falling and, where equal, numbers (N,) rising
+@njit(**INNER)
+def insert(matches: Array, numbers: Array, value: int, number: int) -> None:
+    """Keep matches (N,) falling and, where equal, numbers (N,) rising."""
     place = len(matches) - 1
     if value < matches[place] or (value == matches[place] and number >= numbers[place]):
         return
@@ -40,7 +40,7 @@ def _insert(matches: Array, numbers: Array, value: int, number: int) -> None:
     matches[place], numbers[place] = value, number
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _extent(queried: Array) -> Array:
     # (H, 2) first and one past the last pixel to look up in each row, (0, 0) where there is none
     extent = np.zeros((len(queried), 2), np.int64)
@@ -53,9 +53,9 @@ def _extent(queried: Array) -> Array:
     return extent
 
 
-@njit(**_INNER)
-def _slide(query: Array, block: Array, shift: tuple[int, int], row: int, left: int, columns: Array, add: bool) -> None:
-    # adds a row of equal labels to the columns' sums, or takes it away
+@njit(**INNER)
+def slide(query: Array, block: Array, shift: tuple[int, int], row: int, left: int, columns: Array, add: bool) -> None:
+    """Add a row of equal labels to the columns' sums, or take it away."""
     for c in range(len(columns)):
         label, other, column = query[row, left + c], block[row + shift[0], left + c + shift[1]], columns[c]
         if add:
@@ -66,7 +66,7 @@ def _slide(query: Array, block: Array, shift: tuple[int, int], row: int, left: i
                 column[k] -= np.uint8(other[k] == label)
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _shifted(
     query: Array,
     queried: Array,
@@ -96,9 +96,9 @@ def _shifted(
     columns = columns[: right - left + _RIM]
     columns[:] = 0
     for row in range(top, top + _RIM):
-        _slide(query, block, shift, row, left, columns, True)
+        slide(query, block, shift, row, left, columns, True)
     for y in range(top, bottom):
-        _slide(query, block, shift, y + _RIM, left, columns, True)
+        slide(query, block, shift, y + _RIM, left, columns, True)
         begin, end = max(left, extent[y, 0]), min(right, extent[y, 1])
         if begin < end:
             total[:] = 0
@@ -116,10 +116,10 @@ def _shifted(
                     for k in range(len(chosen)):
                         if total[k] >= matches[y, x, -1] and centre[k] != 0:
                             number = (chosen[k] * height + y + shift[0]) * width + x + shift[1]
-                            _insert(matches[y, x], numbers[y, x], np.int64(total[k]), number)
+                            insert(matches[y, x], numbers[y, x], np.int64(total[k]), number)
                 for k in range(LANES):
                     total[k] -= leaving[k]
-        _slide(query, block, shift, y, left, columns, False)
+        slide(query, block, shift, y, left, columns, False)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

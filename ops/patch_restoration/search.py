@@ -1,15 +1,20 @@
-"""Exact search among chosen maps of a dictionary, over threads."""
+"""Exact search among all patches of a dictionary, or at chosen displacements in chosen maps, over threads."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from ops.patch_restoration.cells import CELL, LANES
 from ops.patch_restoration.dictionary import PATCH_SIZE
-from ops.patch_restoration.numba_search import LANES, REACH, search_kernel
+from ops.patch_restoration.numba_refine import UNASKED, refine_kernel
+from ops.patch_restoration.numba_search import REACH, search_kernel
 from ops.render.threads import over_batch
 
 EVERYWHERE = 1 << 20  # a radius beyond any map
 NONE = -1  # number of a patch that was not found
+SLACK = 20  # equal labels that a pair may lack, of the best so far, for the displacements next to it to be summed
+_NO_KEY = np.iinfo(np.int64).max
+_PATCH = PATCH_SIZE * PATCH_SIZE
 
 
 class Neighbours(NamedTuple):
@@ -37,19 +42,69 @@ def nearest(
         radius: largest displacement in x and in y.
         neighbours: N, of each pixel.
     """
-    chosen = np.arange(len(maps)) if chosen is None else np.sort(chosen).astype(np.int64)
+    chosen = np.arange(len(maps)) if chosen is None else np.asarray(chosen, np.int64)
     padded = np.pad(query, REACH)
 
-    def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        matches = np.full((*query.shape, neighbours), -1, np.int32)
-        numbers = np.full((*query.shape, neighbours), NONE, np.int64)
-        some = chosen[start * LANES : stop * LANES]
-        search_kernel(padded, queried, maps, some, radius, matches, numbers)
-        return matches, numbers
+    def part(start: int, stop: int) -> np.ndarray:
+        found = _nothing(query.shape, neighbours)
+        search_kernel(padded, queried, maps, chosen[start * LANES : stop * LANES], radius, *found)
+        return _keys(*found)
 
-    parts = over_batch(part, -(-len(chosen) // LANES))
-    matches, numbers = (np.concatenate(each, -1) for each in zip(*parts, strict=True))
-    # the parts stand by rising number, so that a stable order keeps the lowest number first
-    order = np.argsort(-matches, axis=-1, kind="stable")[..., :neighbours]
-    matches, numbers = np.take_along_axis(matches, order, -1), np.take_along_axis(numbers, order, -1)
-    return Neighbours(PATCH_SIZE * PATCH_SIZE - matches, numbers)
+    return _merged(over_batch(part, -(-len(chosen) // LANES)), neighbours)
+
+
+def refine(
+    query: np.ndarray,
+    queried: np.ndarray,
+    maps: np.ndarray,
+    pairs: np.ndarray,
+    neighbours: int = 1,
+    slack: int = SLACK,
+) -> Neighbours:
+    """Equation 1 among the patches at the displacements of pairs, and at those next to them, in the pairs' maps.
+
+    All pairs are searched exactly; the displacements up to a pixel beside one only if some pixel's patch there falls
+    short of its best by no more than `slack` labels.
+
+    Args:
+        query: (H, W) uint8 labels.
+        queried: (H, W) bool, the pixels to look up.
+        maps: (M, H, W) uint8, the dictionary's.
+        pairs: (P, 3) int64 map, dy, dx, each once and displacements at least 3 pixels apart, by rising map.
+        neighbours: N, of each pixel.
+        slack: equal labels, of 729, that displacements next to each other are taken to differ by; 729 omits nothing.
+    """
+    padded = np.pad(query, REACH)
+    rows, columns = (np.flatnonzero(queried.any(axis)) for axis in (1, 0))
+    extent = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+    def part(start: int, stop: int, limits: np.ndarray, wanted: np.ndarray, around: int) -> np.ndarray:
+        found = _nothing(query.shape, neighbours)
+        refine_kernel(padded, extent, limits.copy(), wanted, maps, pairs[start:stop], around, *found)
+        return _keys(*found)
+
+    # what the pairs themselves hold is the least that is asked of those next to them, whichever thread searches them
+    limits = np.where(queried, 0, UNASKED).astype(np.uint16)
+    keys = over_batch(lambda start, stop: part(start, stop, limits, limits, 0), len(pairs))
+    least = _PATCH - np.minimum(_merged(keys, neighbours).distances[..., -1], _PATCH)
+    limits = np.where(queried, least, UNASKED).astype(np.uint16)
+    wanted = np.where(queried, np.maximum(least - slack, 0), UNASKED).astype(np.uint16)
+    keys += over_batch(lambda start, stop: part(start, stop, limits, wanted, CELL // 2), len(pairs))
+    return _merged(keys, neighbours)
+
+
+def _nothing(shape: tuple[int, int], neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full((*shape, neighbours), -1, np.int32), np.full((*shape, neighbours), NONE, np.int64)
+
+
+def _keys(matches: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    # one number to sort by: distance, then number
+    return np.where(numbers == NONE, _NO_KEY, (_PATCH - matches).astype(np.int64) << 32 | numbers)
+
+
+def _merged(keys: list[np.ndarray], neighbours: int) -> Neighbours:
+    # the first N of what several threads found
+    best = np.sort(np.concatenate(keys, -1), -1)[..., :neighbours]
+    found = best != _NO_KEY
+    distances = np.where(found, best >> 32, _PATCH + 1).astype(np.int32)
+    return Neighbours(distances, np.where(found, best & ((1 << 32) - 1), NONE))
