@@ -151,7 +151,7 @@ class TestPruned:
         assert (excess == 0).float().mean() > 0.7
         assert excess.mean() < 3
         assert (fast.maps == exact.maps)[foreground].float().mean() > 0.85
-        more = restore(torch.from_numpy(queries), dictionary, backend="pruned", candidates=1000)
+        more = restore(torch.from_numpy(queries), dictionary, backend="pruned", candidates=1000, radius=30)
         better = (more.distances - exact.distances)[..., 0][foreground].float()
         assert (better == 0).float().mean() > 0.95
         assert (more.maps == exact.maps)[foreground].float().mean() > 0.95
