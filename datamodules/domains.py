@@ -2,13 +2,14 @@
 
 `clean` is what a renderer can give without end: noise-free pictures of many identities over a broad prior. `sensor` is
 what a real set looks like: a finite training set of two people in smooth sequences of gestures and grasps before a
-camera, with the noise of real depth cameras, and a test split of other people in broader poses.
+camera, with the noise of real depth cameras, and a test split of other people in broader poses. `photo` is `clean`'s
+hands and poses as colour pictures show them: with a forearm, before rooms, behind things, through a camera.
 
 A domain is fixed before any method is run on it; whoever changes one gives it a new version. Identities and poses of a
 split come from keys that contain domain, version and split, so no two splits share either.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from datamodules.pose_prior import PoseMix
@@ -60,6 +61,7 @@ class Domain:
     sensors: tuple[tuple[str, str], ...]  # (camera preset, noise profile), drawn with equal chance
     distance: tuple[float, float]  # metres from camera to cube centre, uniform
     centre_jitter: float  # metres: std per axis of the detected centre about the hand's centroid, cut at 2 std
+    photo: bool = False  # whether pictures are photographs (`datamodules.photo`), not bare renders
 
     @property
     def label(self) -> str:
@@ -75,6 +77,7 @@ FRAMES_PER_KEYFRAME = 25  # sequences pause every 25 frames: 0.8 s of a 30 Hz ca
 
 _BROAD_POSES = PoseMix(random=0.45, gesture=0.2, grasp=0.15, transition=0.2)
 _BROAD_VIEWS = Viewpoints(whole_sphere=0.4, palm=0.5, spread=0.7, whole_roll=0.4, roll_std=0.8)
+_PHOTO_VIEWS = Viewpoints(whole_sphere=0.15, palm=0.5, spread=0.6, whole_roll=0.4, roll_std=0.9)  # few along the arm
 _FACING = Viewpoints(whole_sphere=0.0, palm=0.7, spread=0.35, whole_roll=0.0, roll_std=0.45)
 _FACING_WIDER = Viewpoints(whole_sphere=0.1, palm=0.6, spread=0.5, whole_roll=0.05, roll_std=0.6)
 
@@ -101,4 +104,16 @@ SENSOR = Domain(
     centre_jitter=0.008,
 )
 
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (CLEAN, SENSOR)}
+PHOTO = Domain(
+    name="photo",
+    version=1,
+    train=replace(CLEAN.train, viewpoints=_PHOTO_VIEWS),
+    val=replace(CLEAN.val, viewpoints=_PHOTO_VIEWS),
+    test=replace(CLEAN.test, viewpoints=_PHOTO_VIEWS),
+    sensors=(("sr300", "none"), ("realsense-d435", "none")),
+    distance=(0.3, 1.2),
+    centre_jitter=0.008,
+    photo=True,
+)
+
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (CLEAN, SENSOR, PHOTO)}

@@ -40,6 +40,7 @@ class HandParameters(NamedTuple):
     identity: Tensor  # (B,) int64 within the split
     side: Tensor  # (B,) int64: 0 left (drawn as its mirror image), 1 right
     appearance: Appearance  # for RGB
+    photo: Tensor  # (B,) bool: seen as in a photograph, with forearm, room, occluders and a camera's faults
 
 
 class HandSampler:
@@ -153,6 +154,7 @@ class HandSampler:
             identity=torch.from_numpy(identity),
             side=torch.from_numpy(np.where(left, 0, 1)),
             appearance=draw_appearance(keys, people),
+            photo=torch.full((len(identity),), self.domain.photo),
         )
 
 
@@ -215,6 +217,15 @@ def join(several: Sequence[HandParameters], order: np.ndarray) -> HandParameters
         return type(parts[0])(*map(joined, zip(*parts, strict=True)))
 
     return joined(tuple(several))
+
+
+def rows_of_parameters(parameters: HandParameters, rows: Tensor) -> HandParameters:
+    """Some samples, in the order of rows (R,)."""
+
+    def chosen(field: Tensor | Appearance) -> Tensor | Appearance:
+        return field[rows] if isinstance(field, Tensor) else type(field)(*map(chosen, field))
+
+    return HandParameters(*map(chosen, parameters))
 
 
 def _float(array: np.ndarray) -> Tensor:

@@ -15,7 +15,7 @@ from datamodules.domains import DOMAINS, SPLITS
 from datamodules.hand_data import HandData
 from datamodules.hand_sampler import HandSampler
 from datamodules.mixing import Mixture
-from datamodules.rendering import HandRenderer, Modality
+from datamodules.rendering import MODALITIES, HandRenderer, Modality
 from datamodules.sampler import BatchKey
 from datamodules.shares import InTurn
 from datamodules.sheet import draw_sheet
@@ -90,7 +90,7 @@ class RenderedHandsData(HandData):
 
 def main() -> None:
     """Draw a sheet of samples."""
-    parser = argparse.ArgumentParser(description="Draw what training sees: depth, parts, mask, joints and mesh.")
+    parser = argparse.ArgumentParser(description="Draw what training sees: depth, parts, mesh, joints on colours.")
     parser.add_argument("--picture", type=_picture_to_write, required=True, help="PNG or JPEG to write")
     parser.add_argument("--domain", choices=DOMAINS, default="clean")
     parser.add_argument("--split", choices=SPLITS, default="train")
@@ -108,8 +108,8 @@ def main() -> None:
 def _draw(arguments: argparse.Namespace) -> None:
     model = open_hand()
     sampler = HandSampler(DOMAINS[arguments.domain], model)
-    records = RenderedRecords(arguments.domain, sampler, arguments.seed, arguments.split)
-    dataset = Mixture([records], InTurn([arguments.count]), HandRenderer(model, arguments.size))
+    records = RenderedRecords(arguments.domain, sampler, arguments.seed, arguments.split, MODALITIES)
+    dataset = Mixture([records], InTurn([arguments.count]), HandRenderer(model, arguments.size, MODALITIES))
     batch = dataset[BatchKey(arguments.epoch, np.arange(arguments.count))]
     draw_sheet(batch, torch.from_numpy(model.faces), arguments.picture)
     print(

@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.appearance import backgrounds, skin_table
 from datamodules.batch import RIGHT, HandBatch
-from datamodules.hand_sampler import CUBE_SIDE, HandParameters
+from datamodules.hand_sampler import CUBE_SIDE, HandParameters, rows_of_parameters
+from datamodules.photo import Photographer
+from datamodules.photo_scene import PictureFolder
 from datamodules.sensor_noise import add_sensor_noise
+from datamodules.wrist import closed_faces
 from ops.camera import PinholeCamera, cube_crop, project
 from ops.checks import check_choice
 from ops.hand_model import HandLayer, HandModel
-from ops.render import Surface, face_parts, render, render_labels, render_labels_rgb, vertex_light
+from ops.render import Light, Surface, face_parts, render, render_labels, render_labels_rgb, vertex_light
 
 Modality = Literal["depth", "parts", "rgb"]
 MODALITIES: tuple[Modality, ...] = ("depth", "parts", "rgb")
@@ -28,6 +30,7 @@ class HandRenderer(torch.nn.Module):
         image_size: side of the square crop, pixels.
         modalities: pictures to make; the mask comes with any of them.
         convention: joint convention of the labels.
+        backgrounds: pictures to stand behind hands of photographs; None draws them.
 
     Attributes:
         lean: give what a worker should send: rgb as uint8, and no mask where depth says the same; fresh shared memory
@@ -42,6 +45,7 @@ class HandRenderer(torch.nn.Module):
         image_size: int = 128,
         modalities: Sequence[Modality] = ("depth", "parts"),
         convention: str = "open",
+        backgrounds: PictureFolder | None = None,
     ) -> None:
         super().__init__()
         for name in modalities:
@@ -61,6 +65,7 @@ class HandRenderer(torch.nn.Module):
         self.register_buffer("part_of_face", labels, persistent=False)
         if "rgb" in modalities:
             self.register_buffer("skins", skin_table(model), persistent=False)
+        self._photographer = Photographer(model, image_size, backgrounds)
 
     @torch.no_grad()
     def forward(self, parameters: HandParameters) -> HandBatch:
@@ -93,19 +98,46 @@ class HandRenderer(torch.nn.Module):
         )
 
     def _pictures(self, parameters: HandParameters, batch: HandBatch) -> HandBatch:
-        depth, parts, rgb = self._rendered(parameters, batch["vertices"], batch["K"])
+        depth, parts, rgb = self._seen(parameters, batch["vertices"], batch["K"])
         scale = batch["crop"][:, 0, 0].contiguous()
         depth, parts = add_sensor_noise(depth, parts, parameters.noise, parameters.noise_key, scale)
         yes = torch.ones(len(depth), dtype=torch.bool, device=depth.device)
         made = {"depth": depth, "parts": parts, "rgb": rgb}
         pictures = HandBatch(has_mask=yes, has_mesh=yes, has_3d=yes, has_2d=yes)
-        if not (self.lean and "depth" in self.modalities):
+        # a forearm has depth, too
+        if not (self.lean and "depth" in self.modalities) or parameters.photo.any():
             pictures["mask"] = (parts > 0)[:, None].float()
         for name in MODALITIES:
             pictures[f"has_{name}"] = yes if name in self.modalities else ~yes
             if name in self.modalities:
                 pictures[name] = made[name]
         return pictures
+
+    def _seen(self, parameters: HandParameters, vertices: Tensor, K: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Depth, parts, and rgb if wanted, of bare renders and of photographs."""
+        photo = parameters.photo
+        if not photo.any():
+            return self._rendered(parameters, vertices, K)
+        if vertices.device.type != "cpu":
+            raise ValueError(
+                "render_on 'device': photographs are made by workers on the CPU; set data.render_on=worker"
+            )
+        look = parameters.appearance
+        rows = photo.nonzero()[:, 0]
+        albedo = self.skins[look.skin[rows]] if "rgb" in self.modalities else None
+        lamp = Light(*(field[rows] for field in look.lamp))
+        scene = vertices[rows], parameters.global_rotation[rows], K[rows]
+        taken = self._photographer.take(look.key[rows].numpy(), *scene, albedo, lamp)
+        rgb = taken.rgb if taken.rgb is None or self.lean else taken.rgb * (1 / 255)
+        if photo.all():
+            return taken.depth, taken.parts, rgb
+        bare = (~photo).nonzero()[:, 0]
+        others = self._rendered(rows_of_parameters(parameters, bare), vertices[bare], K[bare])
+        order = torch.argsort(torch.cat([rows, bare]))
+        return tuple(
+            None if mine is None else torch.cat([mine, other])[order]
+            for mine, other in zip((taken.depth, taken.parts, rgb), others, strict=True)
+        )
 
     def _rendered(
         self, parameters: HandParameters, vertices: Tensor, K: Tensor
@@ -135,15 +167,3 @@ class HandRenderer(torch.nn.Module):
             antialias=False,
         )
         return wanted["depth"], wanted["parts"], wanted["rgb"].clamp(0, 1)
-
-
-def closed_faces(faces: np.ndarray) -> np.ndarray:
-    """Faces (F + N - 2, 3) with the one open rim, N vertices at the wrist, covered by a fan: an arm is not hollow."""
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    there = set(map(tuple, edges.tolist()))
-    following = {int(a): int(b) for a, b in edges if (b, a) not in there}
-    rim = [min(following)]
-    while len(rim) < len(following):
-        rim.append(following[rim[-1]])
-    fan = [(rim[0], rim[i + 1], rim[i]) for i in range(1, len(rim) - 1)]
-    return np.concatenate([faces, np.array(fan, dtype=faces.dtype).reshape(-1, 3)])

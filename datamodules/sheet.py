@@ -1,4 +1,4 @@
-"""A sheet of samples for the eye: depth, part labels, mask with the mesh's outline, and joints, per hand."""
+"""A sheet of samples for the eye: depth, part labels, mask with the mesh's outline, and joints on colours, per hand."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def draw_sheet(batch: HandBatch, faces: Tensor, path: Path) -> None:
     """Write a PNG or JPEG: for each hand depth and parts above, outline and joints below.
 
     Args:
-        batch: with depth, mask, parts, vertices, joints_2d.
+        batch: with depth, rgb, mask, parts, vertices, joints_2d.
         faces: (F, 3) of the vertices.
         path: picture to write; its suffix says which.
     """
@@ -33,7 +33,8 @@ def _tile(batch: HandBatch, faces: np.ndarray, index: int) -> np.ndarray:
     parts = enlarge(part_colours()[batch["parts"][index].numpy()], _ZOOM)
     outline = enlarge(np.repeat(batch["mask"][index, 0].numpy()[..., None] * 120, 3, 2).astype(np.uint8), _ZOOM)
     _draw_outline(outline, project(batch["vertices"][index][None], batch["K"][index])[0], faces)
-    joints = depth.copy()
+    rgb = (255 * batch["rgb"][index]).to(torch.uint8).permute(1, 2, 0).numpy()
+    joints = enlarge(np.ascontiguousarray(rgb[..., ::-1]), _ZOOM)
     draw_skeleton(joints, batch["joints_2d"][index].numpy(), factor=_ZOOM)
     cell = np.vstack([np.hstack([depth, parts]), np.hstack([outline, joints])])
     return cv2.copyMakeBorder(cell, 0, 2, 0, 2, cv2.BORDER_CONSTANT, value=(60, 60, 60))

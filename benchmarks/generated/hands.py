@@ -13,8 +13,8 @@ from torch import Tensor
 from datamodules.appearance import Appearance, backgrounds, draw_appearance, skin_table
 from datamodules.domains import DOMAINS
 from datamodules.hand_sampler import HandSampler
-from datamodules.rendering import closed_faces
 from datamodules.streams import keys_of
+from datamodules.wrist import closed_faces
 from ops.hand_model import HandLayer, HandModel, open_hand
 from ops.hand_model.conventions import OWN_JOINTS
 from ops.render import face_parts, render_labels, render_labels_rgb, vertex_light

@@ -6,11 +6,12 @@ from datamodules.batch import check_batch
 from datamodules.domains import CLEAN
 from datamodules.hand_sampler import HandSampler
 from datamodules.mixing import Mixture
-from datamodules.rendering import HandRenderer, closed_faces
+from datamodules.rendering import HandRenderer
 from datamodules.sampler import BatchKey
 from datamodules.shares import InTurn
 from datamodules.sources import RenderedRecords
 from datamodules.transforms import as_pictured, as_right_hands, looks_right, mirror
+from datamodules.wrist import closed_faces
 from ops.camera import project
 from ops.hand_model import HandLayer, mirror_pose, open_hand
 from ops.render import face_parts, render_labels
