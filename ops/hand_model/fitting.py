@@ -21,7 +21,7 @@ from ops.hand_model.model import HandModel
 from ops.rotation import matrix_to_axis_angle
 
 _FEWEST = 3  # labelled points of a hand: with fewer its rotation is anybody's guess
-_CHUNK = 500  # hands solved together at most: their Jacobians fill 15 MB
+_CHUNK = 500  # hands at most that share a thread: the views they are compared with fill 25 MB
 _FIRST_STEPS_2D = 12  # from each of several starts; the best one goes on
 _MIRROR = (-1.0, 1.0, 1.0)
 
@@ -195,11 +195,16 @@ def _solve(
     # a pixel is worth its size at the depth of the best start
     pixels = K[:, 0, 0] / problem.positions(starts[0])[..., 2].mean(1).clamp_min(1e-3)
     labels = FitLabels(target, weight / pixels[:, None], K)
-    tried = [problem.minimise(start, labels, _FIRST_STEPS_2D) for start in starts]
-    best = torch.stack([cost for _, cost in tried]).argmin(0)  # (B,)
-    rows = torch.arange(len(best))
-    columns = zip(*(state for state, _ in tried), strict=True)
-    return problem.minimise(FitState(*(torch.stack(column)[best, rows] for column in columns)), labels, steps)
+    return problem.minimise(_best_start(problem, starts, labels), labels, steps)
+
+
+def _best_start(problem: JointProblem, starts: list[FitState], labels: FitLabels) -> FitState:
+    """What the best of several starts per hand has become after a few steps."""
+    batch = len(labels.target)
+    hands = torch.arange(batch)
+    joined = FitState(*(torch.cat(column) for column in zip(*starts, strict=True)))
+    states, cost = problem.minimise(joined, labels.of(hands.repeat(len(starts))), _FIRST_STEPS_2D)
+    return states.of(cost.view(-1, batch).argmin(0) * batch + hands)
 
 
 def _result(

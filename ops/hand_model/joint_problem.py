@@ -5,9 +5,10 @@ of right hands. With labels y of noise sigma, points p, angles q, shape beta and
 
     sum |p - y|^2 / sigma^2 + sum ((q - middle) / spread)^2 + sum (excess of q over its limits / limit)^2 + |beta|^2
 
-A step is taken only where it lowers the sum: no hand ever gets worse. All float64.
+A step is taken only where it lowers the sum: no hand ever gets worse. All float64. The steps are taken by kernels
+(`ops.hand_model.numba_fitting`); `ops.hand_model.fitting_reference` takes the same in tensor operations.
 
-Letters: B batch, P points, S shape components, N parameters: rotation 3, translation 3, angles 45, shape S, scale.
+Letters: B batch, P points, S shape components, N parameters.
 """
 
 from dataclasses import dataclass
@@ -19,16 +20,11 @@ from torch import Tensor
 
 from ops.checks import check_positive
 from ops.hand_model.conventions import PointSet, point_set
+from ops.hand_model.fitting_arrays import PLACE, SHAPE, TURN, Tables, workspace
 from ops.hand_model.joint_skeleton import ANGLES, FINGERS, LEVELS, JointSkeleton, SkeletonPoints, finger_joints
 from ops.hand_model.model import HandModel, open_hand
-from ops.rotation import axis_angle_to_matrix
-
-MAX_SHAPE = 3.0  # the open hand's shape space is made for |beta| <= 3
-_LARGEST_TURN = 0.5  # radians in one step: beyond it the linear model means nothing
-_CONVERGED = 1e-6  # share by which an accepted step must lower the sum to go on
-_NEAREST = 0.01  # metres: what comes closer to the camera, or behind it, is projected as if it were here
-_ROTATION, _TRANSLATION = slice(0, 3), slice(3, 6)
-_ANGLES = slice(6, 6 + ANGLES)
+from ops.hand_model.numba_fitting import NEAREST, minimise_kernel
+from ops.render.threads import over_batch
 
 
 @dataclass(frozen=True)
@@ -94,114 +90,76 @@ class JointProblem:
 
     def cost(self, state: FitState, labels: FitLabels) -> Tensor:
         """(B,) the sum to be minimised."""
-        residual = self._residual(self.positions(state), labels)
+        residual = self.residual(self.positions(state), labels)
         prior = ((state.angles - self.middle) / self.spread).square().sum(1) + state.shape.square().sum(1)
-        prior = prior + (self._excess(state.angles) / self.priors.limit).square().sum(1)
+        prior = prior + (self.excess(state.angles) / self.priors.limit).square().sum(1)
         return residual.square().sum((1, 2)) + prior + (state.log_scale / self.priors.scale).square()
 
     def minimise(self, state: FitState, labels: FitLabels, steps: int) -> tuple[FitState, Tensor]:
         """The best states after at most `steps` steps, and what they cost."""
-        cost = self.cost(state, labels)
-        damping = torch.full_like(cost, 1e-2)
-        active = torch.arange(len(cost))
-        for _ in range(steps):
-            now, seen = state.of(active), labels.of(active)
-            proposal = self._moved(now, self._step(now, seen, damping[active]))
-            new = self.cost(proposal, seen)
-            better = new < cost[active]
-            gained = active[better]
-            for tensor, value in zip(state, proposal, strict=True):
-                tensor[gained] = value[better]
-            settled = better & (cost[active] - new < _CONVERGED * cost[active])
-            cost[gained] = new[better]
-            damping[active] = torch.where(better, damping[active] / 5, damping[active] * 5).clamp_min(1e-9)
-            active = active[~(settled | (damping[active] > 1e6))]
-            if not len(active):
-                break
-        return state, cost
-
-    def _step(self, state: FitState, labels: FitLabels, damping: Tensor) -> Tensor:
-        """(B, N) damped Gauss-Newton step."""
-        posed = self.skeleton.pose(state.rotation, state.angles, state.shape)
-        unplaced = self.points.positions(posed)
-        slopes = self._slopes(state, unplaced, self.points.slopes(posed, unplaced))
-        placed = self.placed(state, unplaced)
+        hands = hand_rows(state).numpy()
+        camera = torch.zeros(len(hands), 4, dtype=torch.float64)
         if labels.K is not None:
-            slopes = _projection_slopes(placed, labels.K) @ slopes
-        jacobian = (labels.weight[..., None, None] * slopes).flatten(1, 2)  # (B, 3 P, N)
-        residual = self._residual(placed, labels).flatten(1)
-        normal = jacobian.transpose(1, 2) @ jacobian
-        slope = (jacobian.transpose(1, 2) @ residual[..., None]).squeeze(-1)
-        diagonal = torch.diagonal(normal, dim1=1, dim2=2)  # a view
-        curvature, pull = self._prior_terms(state)
-        diagonal += curvature
-        slope += pull
-        diagonal += damping[:, None] * diagonal.clamp_min(1e-6)
-        factor = torch.linalg.cholesky(normal)
-        return -torch.cholesky_solve(slope[..., None], factor).squeeze(-1)
+            camera[:, :2], camera[:, 2:] = labels.K[:, (0, 1), (0, 1)], labels.K[:, :2, 2]
+        given = [tensor.double().contiguous().numpy() for tensor in (labels.target, labels.weight, camera)]
+        tables, costs = self.tables(), np.empty(len(hands))
 
-    def _slopes(self, state: FitState, unplaced: Tensor, slopes: Tensor) -> Tensor:
-        """(B, P, 3, N) of placed points: the skeleton's slopes, with those of translation and scale put in."""
-        scale = state.log_scale.exp()[:, None, None, None]
-        move = torch.eye(3, dtype=slopes.dtype).expand(*unplaced.shape, 3)
-        columns = [scale * slopes[..., :3], move, scale * slopes[..., 3:]]
-        if self.fit_scale:
-            columns.append(scale * unplaced[..., None])
-        return torch.cat(columns, -1)
+        def part(start: int, stop: int) -> None:
+            work = workspace(len(self.points.offsets), self.skeleton.shape_size, len(tables.firsts))
+            minimise_kernel(start, stop, tables, hands, *given, steps, work, costs)
 
-    def _prior_terms(self, state: FitState) -> tuple[Tensor, Tensor]:
-        """(B, N) half second and half first derivative of the priors."""
-        curvature = state.angles.new_zeros(len(state.angles), 6 + ANGLES + state.shape.shape[1] + self.fit_scale)
-        pull = torch.zeros_like(curvature)
-        excess = self._excess(state.angles)
-        curvature[:, _ANGLES] = self.spread**-2 + (excess != 0) * self.priors.limit**-2
-        pull[:, _ANGLES] = (state.angles - self.middle) / self.spread**2 + excess / self.priors.limit**2
-        shape = slice(_ANGLES.stop, _ANGLES.stop + state.shape.shape[1])
-        curvature[:, shape] = 1
-        pull[:, shape] = state.shape
-        if self.fit_scale:
-            curvature[:, -1] = self.priors.scale**-2
-            pull[:, -1] = state.log_scale / self.priors.scale**2
-        return curvature, pull
+        over_batch(part, len(costs))
+        found = torch.from_numpy(hands)
+        angles, rotation, translation, shape, log_scale = found.tensor_split([TURN, PLACE, SHAPE, -1], 1)
+        state = FitState(rotation.unflatten(1, (3, 3)), translation, angles, shape, log_scale[:, 0])
+        return state, torch.from_numpy(costs)
 
-    def _moved(self, state: FitState, step: Tensor) -> FitState:
-        """States after a step (B, N), turns cut to a sensible length, shapes kept in their range."""
-        turns = torch.cat([step[:, _ROTATION], step[:, _ANGLES]], 1).abs().amax(1, keepdim=True)
-        step = step * (_LARGEST_TURN / turns.clamp_min(1e-12)).clamp(max=1)
-        shape = step[:, _ANGLES.stop : _ANGLES.stop + state.shape.shape[1]]
-        return FitState(
-            axis_angle_to_matrix(step[:, _ROTATION]) @ state.rotation,
-            state.translation + step[:, _TRANSLATION],
-            state.angles + step[:, _ANGLES],
-            (state.shape + shape).clamp(-MAX_SHAPE, MAX_SHAPE),
-            state.log_scale + step[:, -1] if self.fit_scale else state.log_scale,
+    def tables(self) -> Tables:
+        """The problem as the kernels read it."""
+        points = self.points.tables()
+        columns = 6 + ANGLES + self.skeleton.shape_size + self.fit_scale
+        return Tables(
+            **self.skeleton.tables(),
+            **points,
+            firsts=_first_columns(points["moved"], columns),
+            beliefs=torch.stack([self.low, self.high, self.middle, self.spread**-2], 1).numpy(),
+            limit=self.priors.limit**-2,
+            scale=self.priors.scale**-2,
         )
 
     def placed(self, state: FitState, points: Tensor) -> Tensor:
         """Points (B, P, 3) of the skeleton, scaled and moved to their place."""
         return state.log_scale.exp()[:, None, None] * points + state.translation[:, None]
 
-    def _excess(self, angles: Tensor) -> Tensor:
+    def excess(self, angles: Tensor) -> Tensor:
+        """By how much angles (B, 45) are beyond their limits."""
         return angles - angles.clamp(self.low, self.high)
 
-    def _residual(self, placed: Tensor, labels: FitLabels) -> Tensor:
+    def residual(self, placed: Tensor, labels: FitLabels) -> Tensor:
         """(B, P, 3 or 2) in standard deviations."""
         seen = placed if labels.K is None else projected(placed, labels.K)
         return (seen - labels.target) * labels.weight[..., None]
 
 
+def hand_rows(state: FitState) -> Tensor:
+    """(B, M) hands as the kernels take them (`ops.hand_model.fitting_arrays`)."""
+    scale = state.log_scale[:, None]
+    return torch.cat([state.angles, state.rotation.flatten(1), state.translation, state.shape, scale], 1)
+
+
 def projected(points: Tensor, K: Tensor) -> Tensor:
     """(B, P, 2) pixels."""
     focal, centre = K[:, None, (0, 1), (0, 1)], K[:, None, :2, 2]
-    return points[..., :2] / points[..., 2:].clamp_min(_NEAREST) * focal + centre
+    return points[..., :2] / points[..., 2:].clamp_min(NEAREST) * focal + centre
 
 
-def _projection_slopes(points: Tensor, K: Tensor) -> Tensor:
-    """(B, P, 2, 3) of pixels to camera coordinates."""
-    focal = K[:, None, (0, 1), (0, 1)]
-    over_depth = focal / points[..., 2:].clamp_min(_NEAREST)  # (B, P, 2)
-    along = -over_depth * points[..., :2] / points[..., 2:].clamp_min(_NEAREST)
-    return torch.cat([torch.diag_embed(over_depth), along[..., None]], -1)
+def _first_columns(moved: np.ndarray, columns: int) -> np.ndarray:
+    """(N,) first column that is not 0 of every row of the normal equations: a point ties the angles that move it."""
+    first = np.arange(columns)
+    for start, stop in moved:
+        first[start:stop] = np.minimum(first[start:stop], start)
+    first[ANGLES:] = 0
+    return first
 
 
 def _angle_priors(model: HandModel, priors: FitPriors) -> tuple[Tensor, Tensor, Tensor, Tensor]:

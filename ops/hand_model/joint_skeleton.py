@@ -93,6 +93,17 @@ class JointSkeleton:
         local, world = (r[:, list(_MODEL_ORDER)].flatten(1, 2) for r in (posed.local, posed.world))
         return local, torch.cat([posed.root[:, None], world], 1)
 
+    def tables(self) -> dict[str, np.ndarray]:
+        """Fields of `fitting_arrays.Tables` that describe the skeleton."""
+        by_chain = self._tip_correctives.numpy().reshape(FINGERS, 3, FINGERS, -1)
+        correctives = np.empty_like(by_chain)
+        correctives[:, :, list(_MODEL_ORDER)] = by_chain
+        return {
+            "rest": torch.cat([self.origin[None], self.segments.flatten(0, 1)]).numpy(),
+            "hinges": self.hinges.numpy().reshape(ANGLES, 3),
+            "correctives": np.ascontiguousarray(correctives.reshape(FINGERS * 3, -1).T),
+        }
+
     def _correctives(self, local: Tensor) -> Tensor:
         """(B, 5, 3, 1) pose correctives of the tips, rest frame."""
         features = (local[:, list(_MODEL_ORDER)] - torch.eye(3, dtype=self.dtype)).flatten(1)  # (B, 135)
@@ -103,12 +114,12 @@ class JointSkeleton:
 
 
 class SkeletonPoints:
-    """A point set on a skeleton: positions, and their slopes to rotation (3), angles (45) and shape (S)."""
+    """A point set on a skeleton."""
 
     def __init__(self, skeleton: JointSkeleton, points: PointSet) -> None:
         self.skeleton, self.set = skeleton, points
         self.offsets = torch.as_tensor(points.offsets, dtype=skeleton.dtype)
-        self._weights = torch.as_tensor(points.weights, dtype=skeleton.dtype)
+        self.weights = torch.as_tensor(points.weights, dtype=skeleton.dtype)
         self._own = points.weights.shape[0] == 21 and bool((points.weights == np.eye(21)).all())
         chain, level = np.divmod(np.maximum(points.bones - 1, 0), LEVELS)
         self.finger = torch.tensor(np.array(_MODEL_ORDER)[chain])  # (P,) whose bone carries the offset
@@ -116,39 +127,39 @@ class SkeletonPoints:
 
     def positions(self, posed: PosedSkeleton) -> Tensor:
         """(B, P, 3) metres."""
-        return self._mix(posed.joints) + self._levers(posed)
+        return self._mix(posed.joints) + self.levers(posed)
 
     def carriers(self, posed: PosedSkeleton) -> Tensor:
         """(B, P, 3, 3) world rotations of the bones in whose frames the offsets stand."""
         fingers = posed.world[:, self.finger, (self.depth - 1).clamp_min(0)]
         return torch.where((self.depth > 0)[:, None, None], fingers, posed.root[:, None])
 
-    def slopes(self, posed: PosedSkeleton, positions: Tensor) -> Tensor:
-        """(B, P, 3, 3 + 45 + S) of positions (B, P, 3)."""
-        batch, size = len(positions), len(self.finger)
-        around = positions - posed.joints[:, :1]
-        whole = torch.linalg.cross(torch.eye(3, dtype=around.dtype)[None, None], around[:, :, None]).transpose(-1, -2)
-        # joint m of a finger is moved by the finger's joints l < m, each about its own place
-        joints = posed.joints[:, 1:].unflatten(1, (FINGERS, LEVELS + 1))
-        lever = (joints[:, :, :, None] - joints[:, :, None, :LEVELS])[..., None, :]  # (B, 5, 4, 3, 1, xyz)
-        turned = torch.linalg.cross(posed.axes[:, :, None], lever)  # (B, 5, 4, 3, 3, xyz)
-        turned = turned * torch.ones(LEVELS + 1, LEVELS, dtype=lever.dtype).tril(-1)[..., None, None]
-        angles = positions.new_zeros(batch, 21, 3, FINGERS, 3 * LEVELS)
-        for finger in range(FINGERS):
-            rows = slice(1 + 4 * finger, 5 + 4 * finger)
-            angles[:, rows, :, finger] = turned[:, finger].flatten(2, 3).transpose(-1, -2)
-        angles = self._mix(angles.flatten(2)).unflatten(2, (3, FINGERS, 3 * LEVELS))
-        reach = (torch.arange(LEVELS) < self.depth[:, None]).to(lever.dtype)[..., None, None]  # (P, 3, 1, 1)
-        offsets = torch.linalg.cross(posed.axes[:, self.finger], self._levers(posed)[:, :, None, None]) * reach
-        angles[:, torch.arange(size), :, self.finger] += offsets.flatten(2, 3).transpose(-1, -2).transpose(0, 1)
-        shape = self._mix(posed.shape_slopes.flatten(2)).unflatten(2, posed.shape_slopes.shape[2:])
-        return torch.cat([whole, angles.flatten(3), shape], -1)
+    def tables(self) -> dict[str, np.ndarray]:
+        """Fields of `fitting_arrays.Tables` that describe the points."""
+        finger, depth, weights = self.finger.numpy(), self.depth.numpy(), self.weights.numpy()
+        # a finger's first joint moves with the palm
+        moved = weights[:, 1:].reshape(-1, FINGERS, LEVELS + 1)[:, :, 1:].any(-1)
+        moved[np.flatnonzero(depth), finger[depth > 0]] = True
+        return {
+            "weights": weights,
+            "offsets": self.offsets.numpy(),
+            "bones": (LEVELS + 1) * finger + depth,
+            "moved": ANGLES // FINGERS * _spans(moved),
+        }
 
-    def _levers(self, posed: PosedSkeleton) -> Tensor:
+    def levers(self, posed: PosedSkeleton) -> Tensor:
+        """(B, P, 3) offsets as the bones carry them."""
         return (self.carriers(posed) @ self.offsets[..., None]).squeeze(-1)
 
     def _mix(self, joints: Tensor) -> Tensor:
-        return joints.clone() if self._own else self._weights @ joints
+        return joints.clone() if self._own else self.weights @ joints
+
+
+def _spans(marked: np.ndarray) -> np.ndarray:
+    """(P, 2) first and last + 1 marked column of every row of (P, F); 0, 0 where none is."""
+    columns = marked.shape[1]
+    last = np.where(marked.any(1), columns - marked[:, ::-1].argmax(1), 0)
+    return np.stack([marked.argmax(1), last], 1)
 
 
 def hinge_axes(model: HandModel) -> np.ndarray:
@@ -162,9 +173,8 @@ def hinge_axes(model: HandModel) -> np.ndarray:
             if not abduction.any():  # a hinge: any direction across its axis
                 abduction = np.cross(flexion, np.eye(3)[np.argmin(np.abs(flexion))])
                 abduction /= np.linalg.norm(abduction)
-            third = np.cross(flexion, abduction)
-            axes[finger, level] = flexion, abduction, third / np.linalg.norm(third)
-    return axes
+            axes[finger, level] = flexion, abduction, np.cross(flexion, abduction)
+    return axes / np.linalg.norm(axes, axis=-1, keepdims=True)  # the model's are unit vectors in single precision
 
 
 def finger_joints() -> np.ndarray:

@@ -7,12 +7,13 @@ import torch
 from datamodules.domains import CLEAN
 from datamodules.hand_sampler import HandSampler
 from ops.camera import project
-from ops.hand_model import HandLayer, open_hand
+from ops.hand_model import HandLayer, fitting_reference, numba_fitting, open_hand
 from ops.hand_model.calibration import calibrate_points
 from ops.hand_model.conventions import PointSet, convention_points, joints_in_conventions, point_set
 from ops.hand_model.fitting import convert_joints, fit_joints, fit_joints_2d
+from ops.hand_model.fitting_arrays import workspace
 from ops.hand_model.fitting_start import start_3d
-from ops.hand_model.joint_problem import FitLabels, FitPriors, JointProblem
+from ops.hand_model.joint_problem import FitLabels, FitPriors, FitState, JointProblem, hand_rows
 from ops.hand_model.joint_skeleton import JointSkeleton, SkeletonPoints
 from ops.joints import CANONICAL_JOINTS
 from ops.rotation import axis_angle_to_matrix, rigid_alignment
@@ -46,6 +47,16 @@ def random_state(batch=3):
     return axis_angle_to_matrix(turn), 0.5 * angles, shape
 
 
+def noisy_state(problem, share=1.0, batch=3):
+    """Hands before a camera, some angles beyond their limits; with another `share` others nearby."""
+    rotation, angles, shape = random_state(batch)
+    draw = torch.Generator().manual_seed(2)
+    shift = 0.02 * torch.randn(batch, 3, generator=draw, dtype=torch.float64)
+    translation = torch.tensor([0.0, 0.0, 0.6], dtype=torch.float64) + share * shift
+    log_scale = torch.full((batch,), 0.1 * share * problem.fit_scale, dtype=torch.float64)
+    return FitState(rotation, translation, share * angles, share * shape, log_scale)
+
+
 @pytest.mark.parametrize("points", [point_set("model"), random_points()], ids=["joints", "points"])
 def test_the_skeleton_is_that_of_the_hand_layer(points):
     skeleton, (root, angles, shape) = JointSkeleton(open_hand()), random_state()
@@ -63,7 +74,7 @@ def test_slopes_are_those_of_finite_differences(points):
     skeleton._tip_correctives.zero_()  # left out of the slopes by design
     moving = SkeletonPoints(skeleton, points)
     posed = skeleton.pose(root, angles, shape)
-    slopes = moving.slopes(posed, moving.positions(posed))
+    slopes = fitting_reference.point_slopes(moving, posed, moving.positions(posed))
     step = 1e-6
     for column in range(slopes.shape[-1]):
         ends = []
@@ -73,6 +84,46 @@ def test_slopes_are_those_of_finite_differences(points):
             turn, bend, grow = change.split([3, 45, 10], 1)
             ends.append(moving.positions(skeleton.pose(axis_angle_to_matrix(turn) @ root, angles + bend, shape + grow)))
         torch.testing.assert_close((ends[0] - ends[1]) / (2 * step), slopes[..., column], atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("points", [point_set("model"), random_points()], ids=["joints", "points"])
+def test_kernels_give_the_points_and_slopes_of_tensor_operations(points):
+    problem = JointProblem(points, None, None, fit_scale=True)
+    state, tables, nowhere = noisy_state(problem), problem.tables(), np.zeros((1, len(points.points), 3))
+    posed = problem.skeleton.pose(state.rotation, state.angles, state.shape)
+    slopes = fitting_reference.placed_slopes(problem, state, posed, problem.points.positions(posed))
+    for hand, places, expected in zip(hand_rows(state)[:, None], problem.positions(state), slopes, strict=True):
+        for p, wanted in enumerate(expected):
+            only = np.zeros(nowhere.shape[:2])
+            only[0, p] = 1
+            for steps in (0, 1):  # what a step leaves in the memory are slopes of the last labelled point
+                work = workspace(len(places), 10, wanted.shape[-1])
+                given = hand.numpy().copy(), nowhere, only, np.zeros((1, 4))
+                numba_fitting.minimise_kernel(0, 1, tables, *given, steps, work, np.zeros(1))
+                if steps == 0:
+                    torch.testing.assert_close(torch.from_numpy(work.placed), places, atol=1e-12, rtol=1e-9)
+            found = work.rows[:, [*range(45, 51), *range(45), *range(51, 62)]]  # angles come first there
+            torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("points", [point_set("model"), random_points()], ids=["joints", "points"])
+def test_kernels_take_the_steps_of_tensor_operations(points, dimensions):
+    problem = JointProblem(points, None, None, fit_scale=dimensions == 3)
+    target = problem.positions(noisy_state(problem))
+    draw = torch.Generator().manual_seed(1)
+    weight = 300 * (torch.rand(target.shape[:2], generator=draw, dtype=torch.float64) > 0.2)
+    labels = FitLabels(target, weight, None)
+    if dimensions == 2:
+        labels = FitLabels(project(target, K), weight / 500, K.expand(len(target), 3, 3))
+    start = noisy_state(problem, share=0.3)
+    for steps, tolerance in ((1, 1e-7), (5, 1e-6)):  # points and slopes agree to 1e-9; equations magnify that
+        expected, least = fitting_reference.minimise(problem, start, labels, steps)
+        found, cost = problem.minimise(start, labels, steps)
+        assert (cost < 0.9 * problem.cost(start, labels)).all()
+        torch.testing.assert_close(cost, least, atol=0, rtol=tolerance)
+        for value, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(value, wanted, atol=tolerance, rtol=tolerance)
 
 
 def test_known_hands_are_found_again(hands):
