@@ -31,7 +31,7 @@ class HandBatch(TypedDict, total=False):
     joint_valid: Tensor  # (B, 21) bool
     palm: Tensor  # (B, 3) metres, camera frame: the dataset's palm point
     vertices: Tensor  # (B, V, 3) metres, camera frame
-    cube_centre: Tensor  # (B, 3) metres, camera frame: centre of the crop cube
+    cube_centre: Tensor  # (B, 3) metres, camera frame: centre of the crop cube; 0 without joints in 3D
     cube_side: Tensor  # (B,) metres
     crop: Tensor  # (B, 2, 3) affine map: pixels of the original picture -> pixels of this picture
     original_size: Tensor  # (B, 2) height and width of the original picture
