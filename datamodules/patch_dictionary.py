@@ -4,6 +4,8 @@ python -m datamodules.patch_dictionary dictionary.safetensors --maps 66000 --see
 
 A map is what the networks see: the middle 48 x 48 pixels of a crop of 72, which cover 200 mm at the hand. 66,000 such
 maps hold 36 million patches, the number of Neverova et al., in 152 MB.
+
+--index adds what backend="faiss-cpu" ranks with, in a file beside it; of a dictionary that exists, the index alone.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from datamodules.domains import DOMAINS
 from datamodules.hand_sampler import HandSampler
 from datamodules.rendering import HandRenderer
 from ops.hand_model import open_hand
-from ops.patch_restoration import PatchDictionary
+from ops.patch_restoration import PatchDictionary, PatchIndex, index_path
 
 MAP_SIZE = 48  # pixels, of the paper's part maps
 CROP_SIZE = 72  # pixels, of the crop whose middle a map is: 48 of them are 200 of the cube's 300 mm
@@ -86,7 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
         help=f"pixels of the 300 mm crop whose middle {MAP_SIZE} make a map, data.image_size of who uses it "
         "(default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument("--index", action="store_true", help="write the FAISS index, too; alone if OUT exists")
     options = parser.parse_args(arguments)
     if options.out.suffix != ".safetensors":
         parser.error(f"out: expected a name ending in .safetensors, got {options.out}")
@@ -94,11 +97,20 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--maps: expected at least 1, got {options.maps}")
     if options.crop_size < MAP_SIZE or options.crop_size % 2:
         parser.error(f"--crop-size: expected an even number of at least {MAP_SIZE}, got {options.crop_size}")
-    if options.out.exists() and not options.overwrite:
-        parser.error(f"{options.out} exists; add --overwrite to replace it")
+    index_alone = options.index and options.out.exists() and not options.overwrite
+    for path in [] if options.overwrite else [index_path(options.out) if options.index else options.out]:
+        if path.exists():
+            parser.error(f"{path} exists; add --overwrite to replace it")
     if not options.out.parent.is_dir():
         parser.error(f"{options.out.parent} is no folder; make it first")
     console = Console()
+    if not index_alone:
+        _write_dictionary(options, console)
+    if options.index:
+        _write_index(options.out, console)
+
+
+def _write_dictionary(options: argparse.Namespace, console: Console) -> None:
     dictionary = build_dictionary(options.maps, options.seed, options.domain, options.crop_size, console)
     dictionary.save(options.out)
     console.print(
@@ -106,6 +118,14 @@ def main(arguments: list[str] | None = None) -> None:
         f"{dictionary.maps.nbytes / dictionary.patches:.2f} bytes each",
         soft_wrap=True,
     )
+
+
+def _write_index(dictionary: Path, console: Console) -> None:
+    path = index_path(dictionary)
+    with console.status("indexing: minutes for millions of patches"):
+        index = PatchIndex.build(PatchDictionary.load(dictionary))
+        index.save(path)
+    console.print(f"{path}: {len(index.entries):,} entries, {path.stat().st_size / 1e6:.0f} MB", soft_wrap=True)
 
 
 if __name__ == "__main__":

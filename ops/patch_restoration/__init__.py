@@ -8,7 +8,19 @@ Distance is over all 21 labels, background among them: codes of the 20 parts alo
 half. Patches are those around foreground pixels; what lies outside a map is background.
 """
 
-from ops.patch_restoration.api import BACKENDS, WINDOW, Restored, restore
+from ops.patch_restoration.api import BACKENDS, INTEGRATIONS, WINDOW, Restored, restore
 from ops.patch_restoration.dictionary import LABELS, PATCH_SIZE, PatchDictionary
+from ops.patch_restoration.faiss_index import PatchIndex, index_path
 
-__all__ = ["BACKENDS", "LABELS", "PATCH_SIZE", "WINDOW", "PatchDictionary", "Restored", "restore"]
+__all__ = [
+    "BACKENDS",
+    "INTEGRATIONS",
+    "LABELS",
+    "PATCH_SIZE",
+    "WINDOW",
+    "PatchDictionary",
+    "PatchIndex",
+    "Restored",
+    "index_path",
+    "restore",
+]

@@ -1,24 +1,26 @@
 """The public function: check, look up, vote."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ops.checks import check_choice, check_shape
+from ops.checks import check_choice, check_not_negative, check_shape
 from ops.joints import BACKGROUND
+from ops.patch_restoration import crf
+from ops.patch_restoration.backends import Options, chosen_backend, search_with
+from ops.patch_restoration.device_search import maps_on
 from ops.patch_restoration.dictionary import PatchDictionary, check_label_maps
-from ops.patch_restoration.ranking import CANDIDATES, RADIUS, ranked_pairs
-from ops.patch_restoration.search import Neighbours, nearest, refine
+from ops.patch_restoration.faiss_index import PROBES
+from ops.patch_restoration.ranking import RADIUS
 from ops.patch_restoration.vote import check_window, vote
 
-Backend = Literal["auto", "reference", "pruned"]
-BACKENDS = ("auto", "reference", "pruned")
+Backend = Literal["auto", "reference", "pruned", "faiss-cpu", "faiss-gpu"]
+Integration = Literal["vote", "none", "potts", "overlap"]
+BACKENDS = ("auto", "reference", "pruned", "faiss-cpu", "faiss-gpu")
+INTEGRATIONS = ("vote", "none", "potts", "overlap")
 WINDOW = 17  # pixels, of Neverova et al.
-_SMALL = 200_000  # patches that an exhaustive search goes through in half a second
 
 
 class Restored(NamedTuple):
@@ -35,10 +37,13 @@ def restore(
     *,
     window: int = WINDOW,
     backend: Backend = "auto",
-    neighbours: int = 1,
+    integration: Integration = "vote",
+    alpha: float | None = None,
+    neighbours: int | None = None,
     query_stride: int = 1,
     candidates: int | None = None,
     radius: int = RADIUS,
+    probes: int = PROBES,
 ) -> Restored:
     """Replace each foreground pixel's label by a vote of the dictionary's patches nearest to those around it.
 
@@ -48,33 +53,47 @@ def restore(
         maps: (B, H, W) uint8, labels 0 background, 1 palm, 2-20 finger parts; no map may be empty.
         dictionary: of maps of the same size and scale.
         window: W of equation 2, odd, at most 27; 1 takes the label in the middle of the nearest patch (no integration).
-        backend: "reference" searches all patches, exactly. "pruned" ranks all maps and displacements, each seen through
-            a ninth of its pixels, and searches the best ones exactly. "auto" is "reference" for up to 200,000 patches
-            and "pruned" above.
-        neighbours: N, nearest patches to give back; the nearest alone votes.
+        backend: how patches are found.
+            "reference": all are searched, exactly.
+            "pruned": all maps and displacements are ranked, seen through a ninth of their pixels; the best pairs are
+            searched exactly. Needs no index.
+            "faiss-cpu": a FAISS index of patches ranks the pairs. It is read from the file beside the dictionary's, or
+            built on first use, in memory (a minute or two for 36 million patches).
+            "faiss-gpu": index and exact search on the maps' CUDA device.
+            "auto": "reference" for up to 200,000 patches; above, "faiss-gpu" if maps lie on a CUDA device and FAISS has
+            GPU support, else "pruned".
+        integration: how overlapping patches become labels. "vote" is equation 2, "none" takes the label in the middle
+            of the nearest patch, "potts" and "overlap" minimise a random field of N patches a pixel (section 5.1, see
+            `ops.patch_restoration.crf`), on the CPU.
+        alpha: weight of the random field's pairwise term; None is 10 for "potts", 0.1 for "overlap".
+        neighbours: N, nearest patches to give back; the nearest alone votes. None is 10 for random fields, else 1.
         query_stride: look up the patch of every so-manieth foreground pixel in x and in y; the others take part in the
             vote only as receivers. Patches overlap, so that 1 costs hardly more than 2.
         candidates: pairs of a map and a displacement to search for each 3x3 pixels; None is the backend's default.
         radius: of "pruned": largest displacement of a patch from its pixel, in x and in y.
+        probes: of FAISS: lists of its index to look through.
     """
     check_choice("backend", backend, BACKENDS)
+    check_choice("integration", integration, INTEGRATIONS)
     check_window(window)
     pictures = _checked(maps, dictionary)
-    for name, value in (("neighbours", neighbours), ("query_stride", query_stride), ("candidates", candidates)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
-    if radius < 0:
-        raise ValueError(f"radius: expected at least 0 pixels, got {radius}")
-    if neighbours > dictionary.patches:
-        raise ValueError(f"neighbours: expected at most {dictionary.patches}, the patches there are, got {neighbours}")
+    field = integration in crf.ALPHA
+    if neighbours is None:
+        neighbours = min(crf.NEIGHBOURS, dictionary.patches) if field else 1
+    _check_numbers(dictionary, neighbours=neighbours, query_stride=query_stride, candidates=candidates, probes=probes)
+    check_not_negative(radius=radius, alpha=alpha or 0)
+    if field and query_stride > 1:
+        raise ValueError(f"query_stride: integration={integration!r} needs all pixels, expected 1, got {query_stride}")
     if backend == "auto":
-        backend = "reference" if dictionary.patches <= _SMALL else "pruned"
-    if backend == "reference":
-        search = partial(nearest, maps=dictionary.maps, neighbours=neighbours)
-    else:
-        search = _pruned(dictionary, neighbours, candidates or CANDIDATES, radius)
+        backend = chosen_backend(maps.device, dictionary)
+    search = search_with(backend, maps.device, dictionary, Options(neighbours, candidates, radius, probes))
     found = [search(picture, queried_pixels(picture, query_stride)) for picture in pictures]
-    return _voted(maps, found, dictionary, window)
+    distances, numbers = (torch.stack(each) for each in zip(*found, strict=True))
+    if field:
+        restored = _minimised(numbers, distances, dictionary, integration, alpha)
+    else:
+        restored = _voted(maps, numbers, dictionary, 1 if integration == "none" else window)
+    return Restored(*(each.to(maps.device) for each in (restored, numbers, distances)))
 
 
 def queried_pixels(picture: np.ndarray, stride: int) -> np.ndarray:
@@ -83,14 +102,6 @@ def queried_pixels(picture: np.ndarray, stride: int) -> np.ndarray:
     grid = np.zeros_like(foreground)
     grid[::stride, ::stride] = foreground[::stride, ::stride]
     return grid if grid.any() else foreground
-
-
-def _pruned(dictionary: PatchDictionary, neighbours: int, candidates: int, radius: int) -> Callable[..., Neighbours]:
-    def search(picture: np.ndarray, queried: np.ndarray) -> Neighbours:
-        pairs = ranked_pairs(picture, dictionary, candidates, radius)
-        return refine(picture, queried, dictionary.maps, pairs, neighbours)
-
-    return search
 
 
 def _checked(maps: Tensor, dictionary: PatchDictionary) -> np.ndarray:
@@ -102,9 +113,26 @@ def _checked(maps: Tensor, dictionary: PatchDictionary) -> np.ndarray:
     return pictures
 
 
-def _voted(maps: Tensor, found: list[Neighbours], dictionary: PatchDictionary, window: int) -> Restored:
-    labels = torch.from_numpy(dictionary.maps)
-    numbers = torch.from_numpy(np.stack([each.numbers for each in found]))
-    distances = torch.from_numpy(np.stack([each.distances for each in found]))
-    restored = [vote(one, own, labels, window) for one, own in zip(maps.cpu(), numbers[..., 0], strict=True)]
-    return Restored(*(each.to(maps.device) for each in (torch.stack(restored), numbers, distances)))
+def _check_numbers(dictionary: PatchDictionary, neighbours: int, **numbers: int | None) -> None:
+    for name, value in {"neighbours": neighbours, **numbers}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+    if neighbours > dictionary.patches:
+        raise ValueError(f"neighbours: expected at most {dictionary.patches}, the patches there are, got {neighbours}")
+
+
+def _voted(maps: Tensor, numbers: Tensor, dictionary: PatchDictionary, window: int) -> Tensor:
+    labels = maps_on(dictionary, numbers.device)
+    nearest = numbers[..., 0]
+    return torch.stack(
+        [vote(one, own, labels, window) for one, own in zip(maps.to(nearest.device), nearest, strict=True)]
+    )
+
+
+def _minimised(
+    numbers: Tensor, distances: Tensor, dictionary: PatchDictionary, integration: str, alpha: float | None
+) -> Tensor:
+    alpha = crf.ALPHA[integration] if alpha is None else alpha
+    pairs = zip(numbers.cpu().numpy(), distances.cpu().numpy(), strict=True)
+    found = [crf.integrate(own, far, dictionary.maps, integration, alpha) for own, far in pairs]
+    return torch.from_numpy(np.stack(found))

@@ -8,7 +8,7 @@ from datamodules.hand_sampler import HandSampler
 from datamodules.patch_dictionary import build_dictionary, main, rendered_maps
 from datamodules.rendering import HandRenderer
 from ops.hand_model import open_hand
-from ops.patch_restoration import PatchDictionary
+from ops.patch_restoration import PatchDictionary, PatchIndex, index_path
 
 
 def test_command_builds_what_the_renderer_draws(tmp_path, capsys):
@@ -43,6 +43,22 @@ def test_command_refuses(tmp_path, capsys, arguments, message):
         main([argument.format(tmp_path) for argument in arguments])
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_command_indexes(tmp_path, capsys):
+    pytest.importorskip("faiss", reason="FAISS is not installed")
+    out = tmp_path / "maps.safetensors"
+    main([str(out), "--maps", "4", "--index"])
+    index = PatchIndex.load(index_path(out), PatchDictionary.load(out))
+    assert f"{len(index.entries):,} entries" in capsys.readouterr().out
+    index_path(out).unlink()
+    before = out.stat().st_mtime_ns
+    main([str(out), "--index"])  # alone: the dictionary stays
+    assert out.stat().st_mtime_ns == before
+    assert (PatchIndex.load(index_path(out), PatchDictionary.load(out)).entries == index.entries).all()
+    with pytest.raises(SystemExit):
+        main([str(out), "--index"])
+    assert "maps.index.safetensors exists; add --overwrite" in capsys.readouterr().err
 
 
 def test_seed_and_size():

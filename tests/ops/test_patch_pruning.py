@@ -174,7 +174,7 @@ class TestPruned:
         )
         assert (auto.numbers == exact.numbers).all()
         assert (auto.numbers != fast.numbers).any()
-        monkeypatch.setattr("ops.patch_restoration.api._SMALL", 10)
+        monkeypatch.setattr("ops.patch_restoration.backends.SMALL", 10)
         assert (restore(maps, dictionary, candidates=1).numbers == fast.numbers).all()
 
     def test_refusals(self):
@@ -182,5 +182,5 @@ class TestPruned:
         maps = torch.from_numpy(hands(1))
         with pytest.raises(ValueError, match="candidates: expected at least 1, got 0"):
             restore(maps, dictionary, backend="pruned", candidates=0)
-        with pytest.raises(ValueError, match="radius: expected at least 0 pixels, got -1"):
+        with pytest.raises(ValueError, match="radius: expected a finite number of at least 0, got -1"):
             restore(maps, dictionary, backend="pruned", radius=-1)
