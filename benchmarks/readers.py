@@ -12,8 +12,8 @@ once before, so that they lie in memory.
 - `<name>_frames_over_bare`: the same for `HandFrames.frame` alone, which reads and checks, in those 2 processes: what
   is left to 1 is the strict reading, and between the two ratios lie the crop and the way to the training process.
 - `<name>_over_bare_cpu`: the same ratio in processor time, which other programs on the machine disturb less.
-- `<name>_memory_growth_mb`: how much the proportional memory of 8 workers together grew over an epoch, after its first
-  quarter; `worker_memory_growth_mb` is the largest.
+- `<name>_memory_growth_mb`: how much the proportional memory of 8 workers together grew over the second half of an epoch
+  of 400 batches; before, each of them meets its first batches. `worker_memory_growth_mb` is the largest.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from datamodules.hand_data import HandData
 WORKERS, MEMORY_WORKERS = 2, 8
 BATCH, IMAGE_SIZE = 32, 128
 SAMPLES = 1280  # of a round
-MEMORY_SAMPLES = 3_200
+MEMORY_SAMPLES = 12_800
 WARM_UP = 4 * WORKERS  # batches: compiled code is loaded, prefetched batches run out
 ICVL_LINES = 331_006  # as published: what a worker's memory must not grow by; they name the same pictures over and over
 GOAL = 0.8
@@ -185,14 +185,14 @@ def _decode(records: Sequence[int]) -> float:
 
 
 def memory_growth(name: str, dataset: HandDataset) -> float:
-    """Megabytes that 8 workers together grew by between the first quarter and the end of an epoch."""
+    """Megabytes that 8 workers together grew by between the middle and the end of an epoch."""
     others = _children()
     batches = _batches(name, dataset, MEMORY_SAMPLES, MEMORY_WORKERS)
     total = MEMORY_SAMPLES // BATCH
     early = 0.0
     for number in range(total):
         next(batches)
-        if number == total // 4:
+        if number == total // 2:
             early = sum(map(_megabytes, _children() - others))
     return sum(map(_megabytes, _children() - others)) - early
 
