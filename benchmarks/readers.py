@@ -12,8 +12,8 @@ once before, so that they lie in memory.
 - `<name>_frames_over_bare`: the same for `HandFrames.frame` alone, which reads and checks, in those 2 processes: what
   is left to 1 is the strict reading, and between the two ratios lie the crop and the way to the training process.
 - `<name>_over_bare_cpu`: the same ratio in processor time, which other programs on the machine disturb less.
-- `<name>_memory_growth_mb`: how much the proportional memory of 8 workers together grew over the second half of an epoch
-  of 400 batches; before, each of them meets its first batches. `worker_memory_growth_mb` is the largest.
+- `<name>_memory_growth_mb`: how much the proportional memory of 8 workers together grew over the second half of 400
+  batches; before, each of them meets its first ones. `worker_memory_growth_mb` is the largest.
 """
 
 import argparse
