@@ -1,11 +1,13 @@
-"""A trained method on your own depth frame: overlay picture, named joints, mesh, prediction file.
+"""A trained method on your own depth frame: overlay picture, named joints, prediction file, and the mesh if it has one.
 
 python predict.py frame.png --camera nyu
 python predict.py frame.png --camera 475,475,320,240 --unit 0.000125 --side left
+python predict.py frame.png --camera nyu --dictionary patches.safetensors    (part maps, predicted and restored)
 """
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from lightning_modules.run_folder import folder_of_checkpoint, newest_best
@@ -33,6 +35,7 @@ def parse() -> argparse.Namespace:
     add("--unit", type=float, help="metres per stored step (default: 0.001; HO-3D's own; 1 for floating-point .npy)")
     add("--ckpt", type=Path, help="checkpoint (default: the newest best under runs/)")
     add("--box", help="u,v,width,height of a rectangle with the hand, pixels (default: the nearest blob is searched)")
+    add("--dictionary", type=Path, help="patch dictionary: draws the part map restored from it, too")
     add("--side", choices=("right", "left"), default="right", help="which hand it is (default: right)")
     add("--out", type=Path, help="folder for the results (default: predictions/ of the checkpoint's run)")
     add("--overwrite", action="store_true", help="replace results that are there")
@@ -63,13 +66,19 @@ def run(arguments: argparse.Namespace) -> None:
     files = result_files(arguments, checkpoint)
 
     # torch's and Lightning's import is paid once the input is known to be good
-    from lightning_modules.frame_prediction import predict_refined, write_results
+    from lightning_modules.frame_prediction import predict_refined, restored_parts, write_results
     from lightning_modules.restore import restore_method
+    from ops.patch_restoration import PatchDictionary
 
     print(f"checkpoint  {checkpoint}")
     method = restore_method(checkpoint)
+    dictionary = arguments.dictionary and PatchDictionary.load(arguments.dictionary, method.hand_model_id)
     side = LEFT if arguments.side == "left" else RIGHT
-    prediction = predict_refined(method, lambda centre: crop_frame(frame, K, centre, side, reach=REACH), centre, ROUNDS)
+    crop = partial(crop_frame, frame, K, image_size=method.crop_size, reach=REACH)
+    prediction, centre = predict_refined(method, partial(crop, side=side), centre, ROUNDS)
+    parts = {} if prediction.parts is None else {"parts": prediction.parts[0].numpy()}
+    if dictionary is not None:
+        parts["parts, restored"] = restored_parts(prediction, dictionary)
     facts = {
         "picture": str(frame.path),
         "camera": camera,
@@ -78,8 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         "method": type(method).__name__,
         "checkpoint": str(checkpoint),
     }
-    shown = crop_frame(frame, K, prediction.vertices[0].mean(0).numpy(), RIGHT, reach=REACH)  # not mirrored
-    write_results(files, facts, frame.depth, K, shown, prediction)
+    write_results(files, facts, frame.depth, K, crop(centre, side=RIGHT), prediction, parts)  # not mirrored
     if label is not None:
         print_errors(label_errors(prediction.joints_3d[0], label), label, prediction.convention)
 

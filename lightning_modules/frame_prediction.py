@@ -1,8 +1,9 @@
-"""One hand in one frame: predict around where it is predicted to be, and write what came out."""
+"""One hand in one frame: predict around where it is predicted to be, restore its part map, write what came out."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,20 +11,29 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from datamodules.batch import HandBatch
+from datamodules.batch import LEFT, HandBatch
 from lightning_modules.overlay import draw_overlay
 from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.prediction_files import write_joints, write_mesh, write_predictions
 from ops.camera import project
 from ops.hand_model import open_hand
+from ops.patch_restoration import PatchDictionary, restore
+
+
+class Refined(NamedTuple):
+    """A prediction, and the crop that it was made from."""
+
+    prediction: HandPrediction
+    centre: np.ndarray  # (3,) metres, camera frame, of the crop
 
 
 def predict_refined(
     method: LightningModule, crop: Callable[[np.ndarray], HandBatch], centre: np.ndarray, rounds: int
-) -> HandPrediction:
-    """Predict, then crop anew around the predicted mesh's centroid, `rounds` times in all.
+) -> Refined:
+    """Predict, then crop anew around the middle of the predicted hand, `rounds` times in all.
 
-    Methods are trained on crops around the hand's centroid, which a hand finder only knows roughly.
+    Methods are trained on crops around the hand's centroid, which a hand finder only knows roughly: the mesh's, or that
+    of the joints where there is no mesh.
 
     Args:
         method: gives a HandPrediction.
@@ -32,15 +42,40 @@ def predict_refined(
         rounds: predictions made, at least 1.
     """
     for _ in range(rounds):
+        seen = centre
         with torch.no_grad():
-            prediction = method.predict_step(crop(centre), 0)
-        if prediction.frame != Frame.ABSOLUTE or prediction.vertices is None:
+            prediction = method.predict_step(crop(seen), 0)
+        if prediction.frame != Frame.ABSOLUTE:
             raise ValueError(
-                f"{type(method).__name__} gives no mesh in the camera's frame, which the overlay needs; "
-                "choose the checkpoint of a method that does with --ckpt"
+                f"{type(method).__name__} gives joints in the frame '{prediction.frame}', but the overlay needs the "
+                "camera's; choose the checkpoint of a method that gives these with --ckpt"
             )
-        centre = prediction.vertices[0].mean(0).numpy()
-    return prediction
+        hand = prediction.joints_3d if prediction.vertices is None else prediction.vertices
+        centre = hand[0].mean(0).numpy()
+    return Refined(prediction, seen)
+
+
+def restored_parts(prediction: HandPrediction, dictionary: PatchDictionary) -> np.ndarray:
+    """The predicted part map of one hand (H, W) uint8, restored from a dictionary of rendered right hands.
+
+    Restored is the middle of the crop that the dictionary's maps show.
+    """
+    if prediction.parts is None:
+        raise ValueError("dictionary: the method predicts no part map to restore; leave --dictionary out")
+    parts = prediction.parts[0]
+    size, (height, width) = dictionary.crop_size, dictionary.size
+    if tuple(parts.shape) != (size, size):
+        raise ValueError(
+            f"dictionary: its maps are of crops of {size} pixels, but the method sees {parts.shape[1]}: parts would be "
+            f"of another size; build it with --crop-size {parts.shape[1]}"
+        )
+    left = bool(prediction.side[0] == LEFT)
+    parts = parts.flip(-1) if left else parts.clone()
+    top, along = (size - height) // 2, (size - width) // 2
+    middle = parts[top : top + height, along : along + width]
+    if middle.any():  # without a hand there is nothing to restore
+        middle.copy_(restore(middle[None].contiguous(), dictionary).maps[0])
+    return (parts.flip(-1) if left else parts).numpy()
 
 
 def write_results(
@@ -50,8 +85,9 @@ def write_results(
     K: Tensor,
     batch: HandBatch,
     prediction: HandPrediction,
+    parts: dict[str, np.ndarray],
 ) -> None:
-    """Write overlay, joints, mesh and prediction file of the one hand of `prediction`.
+    """Write overlay, joints, mesh (where the method has one) and prediction file of the one hand of `prediction`.
 
     A reader of the prediction file has the frame, not the crop: `joints_2d` are the frame's pixels there, and a part
     picture of the crop is left out.
@@ -63,24 +99,37 @@ def write_results(
         K: (3, 3) of the frame.
         batch: the crop to draw on, not mirrored.
         prediction: of one hand, absolute.
+        parts: part maps (S, S) of that crop to draw, by name.
     """
     model = open_hand()
     if prediction.hand_model != model.id:
         raise ValueError(f"prediction made with hand model '{prediction.hand_model}', expected '{model.id}'")
-    joints, vertices = prediction.joints_3d[0], prediction.vertices[0]
+    joints, vertices = prediction.joints_3d[0], None if prediction.vertices is None else prediction.vertices[0]
+    if vertices is None:
+        files = {kind: path for kind, path in files.items() if kind != "mesh.obj"}
     left = facts["side"] == "left"
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
     near = float(batch["cube_centre"][0, 2] - batch["cube_side"][0] / 2)
     cube = (near, near + float(batch["cube_side"][0]))
     picture = draw_overlay(
-        depth, batch["depth"][0, 0].numpy(), K, batch["crop"][0], cube, joints, vertices, model, str(facts["method"])
+        depth,
+        batch["depth"][0, 0].numpy(),
+        K,
+        batch["crop"][0],
+        cube,
+        joints,
+        vertices,
+        model,
+        str(facts["method"]),
+        parts,
     )
     cv2.imwrite(str(files["overlay.png"]), picture)
     facts = {**facts, "hand_model": prediction.hand_model, "joint_convention": prediction.convention}
     pixels = project(joints[None], K)
     write_joints(files["joints.json"], joints, pixels[0], facts)
-    write_mesh(files["mesh.obj"], vertices, model.faces, mirrored=left)
+    if vertices is not None:
+        write_mesh(files["mesh.obj"], vertices, model.faces, mirrored=left)
     in_frame = replace(prediction, joints_2d=pixels, parts=None)
     write_predictions(files["prediction.npz"], in_frame, batch["key"])
     for path in files.values():

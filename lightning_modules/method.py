@@ -31,6 +31,7 @@ class HandMethod(LightningModule):
 
     hand_model_id: str  # id of the hand model whose vertices or parts the method predicts; checkpoints name it
     shares: tuple[str, ...] = ("3d",)  # labels whose share in a batch is logged beside the losses
+    crop_size = 128  # pixels along the side of the crop that the networks are given outside training
 
     @property
     def source_needs(self) -> dict[str, list[str]]:

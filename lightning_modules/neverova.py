@@ -89,6 +89,7 @@ class Neverova(HandMethod):
     """
 
     shares = ("parts", "3d")
+    crop_size = 72  # of its configurations, whose middle 48 the networks see
 
     def __init__(
         self,

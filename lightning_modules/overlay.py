@@ -1,5 +1,7 @@
 """A prediction drawn over the depth frame it was made from."""
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import torch
@@ -10,8 +12,8 @@ from ops.drawing import Picture, caption, draw_skeleton, enlarge, part_colours, 
 from ops.hand_model import HandModel
 from ops.render.labels import face_parts, render_labels
 
-CROP_FACTOR = 4  # crops are drawn this much larger
-MESH_SHARE = 0.6  # of a part's colour over the depth below it
+CROP_SIZE = 512  # pixels that a crop is drawn at, or as near as whole pixels allow
+PART_SHARE = 0.6  # of a part's colour over the depth below it
 
 
 def draw_overlay(
@@ -21,11 +23,12 @@ def draw_overlay(
     crop: Tensor,
     cube: tuple[float, float],
     joints_3d: Tensor,
-    vertices: Tensor,
+    vertices: Tensor | None,
     model: HandModel,
     title: str = "",
+    parts: Mapping[str, np.ndarray] | None = None,
 ) -> Picture:
-    """Three panels: the frame with crop and joints, the crop with joints, the crop with the mesh's part map.
+    """Panels: the frame with crop and joints, the crop with joints, with the mesh's part map, with given part maps.
 
     Args:
         depth: (H, W) metres, the frame.
@@ -34,11 +37,13 @@ def draw_overlay(
         crop: (2, 3) pixels of the frame -> pixels of the crop (not mirrored).
         cube: depth of the crop cube's near and far face, metres.
         joints_3d: (21, 3) metres, camera frame.
-        vertices: (V, 3) metres, camera frame, of the right or left hand of `model`.
+        vertices: (V, 3) metres, camera frame, of the right or left hand of `model`; None: the method has no mesh.
         model: gives faces and parts.
         title: a line of text in the frame.
+        parts: part labels (S, S) of the crop to show, by what is written above them.
     """
     size = len(crop_depth)
+    factor = max(1, round(CROP_SIZE / size))
     crop_K = transform_intrinsics(K[None], crop[None])
     frame = shade_depth(depth, cube[0], cube[1] + 0.5)  # half a metre more, so that the person shows
     draw_skeleton(frame, project(joints_3d[None], K)[0].numpy())
@@ -46,19 +51,27 @@ def draw_overlay(
     cv2.rectangle(frame, *[tuple(corner) for corner in corners.round().astype(int).tolist()], (0, 220, 255), 1)
     caption(frame, title)
 
-    joints = enlarge(shade_depth(crop_depth, *cube), CROP_FACTOR)
-    draw_skeleton(joints, project(joints_3d[None], crop_K)[0].numpy(), factor=CROP_FACTOR)
-    mesh = enlarge(_mesh_over(shade_depth(crop_depth, *cube), vertices, crop_K, model), CROP_FACTOR)
-    panels = [joints, mesh]
+    seen = shade_depth(crop_depth, *cube)
+    joints = enlarge(seen, factor)
+    draw_skeleton(joints, project(joints_3d[None], crop_K)[0].numpy(), factor=factor)
+    panels = [joints]
+    if vertices is not None:
+        panels.append(enlarge(_parts_over(seen, _mesh_parts(size, vertices, crop_K, model)), factor))
+    for name, labels in (parts or {}).items():
+        panels.append(enlarge(_parts_over(seen, labels), factor))
+        caption(panels[-1], name)
     height = max(len(frame), len(joints))
     panels = [cv2.copyMakeBorder(p, 0, height - len(p), 0, 0, cv2.BORDER_CONSTANT) for p in (frame, *panels)]
     return np.hstack(panels)
 
 
-def _mesh_over(picture: Picture, vertices: Tensor, crop_K: Tensor, model: HandModel) -> Picture:
+def _mesh_parts(size: int, vertices: Tensor, crop_K: Tensor, model: HandModel) -> np.ndarray:
+    """(S, S) part labels of the mesh."""
     faces = torch.from_numpy(model.faces)
     parts = face_parts(torch.from_numpy(model.part_labels), faces)
-    _, labels = render_labels(vertices[None].float(), faces, crop_K, picture.shape[:2], parts)
-    colours = part_colours()[labels[0].numpy()]
-    covered = (labels[0] > 0).numpy()[..., None]
-    return np.where(covered, MESH_SHARE * colours + (1 - MESH_SHARE) * picture, picture).astype(np.uint8)
+    return render_labels(vertices[None].float(), faces, crop_K, (size, size), parts)[1][0].numpy()
+
+
+def _parts_over(picture: Picture, labels: np.ndarray) -> Picture:
+    covered = (labels > 0)[..., None]
+    return np.where(covered, PART_SHARE * part_colours()[labels] + (1 - PART_SHARE) * picture, picture).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,12 +11,16 @@ import pytest
 import torch
 
 import predict
+from datamodules.batch import LEFT, RIGHT, HandBatch
 from lightning_modules import restore
+from lightning_modules.frame_prediction import restored_parts
 from lightning_modules.prediction_files import read_predictions
 from lightning_modules.restore import restore_method
 from ops.camera import camera_preset, project
+from ops.drawing import part_colours
 from ops.hand_model import open_hand
-from ops.joints import CANONICAL_JOINTS
+from ops.joints import CANONICAL_JOINTS, PALM, PART_NAMES
+from ops.patch_restoration import PatchDictionary
 from tests.toys import FlatHand
 
 DATA = Path(__file__).parent / ".." / ".." / "shared" / "data"
@@ -111,6 +116,78 @@ def test_a_left_hand_is_the_mirror_image_of_the_right_one_in_the_mirrored_frame(
     assert document["side"] == "left"
     np.testing.assert_allclose(left * [-1, 1, 1], right, atol=1e-5)
     np.testing.assert_allclose(639 - left_pixels[:, 0], right_pixels[:, 0], atol=0.02)
+
+
+def a_dictionary(path: Path, crop_size: int = 72) -> Path:
+    """One map: the palm everywhere."""
+    maps = np.full((1, 48, 48), PALM, np.uint8)
+    PatchDictionary(maps, open_hand().id, 0, "clean/1", crop_size).save(path)
+    return path
+
+
+def test_a_method_without_a_mesh_shows_its_parts_and_what_restoring_makes_of_them(run):
+    checkpoint = checkpoint_of(run.folder / "parts.ckpt", class_path="tests.toys.PartsHand")
+    dictionary = a_dictionary(run.folder / "patches.safetensors")
+    arguments = (run.frame(), "--camera=nyu", f"--ckpt={checkpoint}")
+    run(*arguments, "--out=plain")
+    run(*arguments, "--out=restored", f"--dictionary={dictionary}")
+    written = {path.name for path in (run.folder / "restored").iterdir()}
+    assert written == {"frame_joints.json", "frame_overlay.png", "frame_prediction.npz"}, "no mesh, no mesh.obj"
+    plain, restored = (cv2.imread(str(run.folder / out / "frame_overlay.png")) for out in ("plain", "restored"))
+    assert plain.shape == (504, 640 + 2 * 504, 3) and restored.shape == (504, 640 + 3 * 504, 3)
+    np.testing.assert_array_equal(restored[:, : plain.shape[1]], plain)
+    thumb = part_colours()[PART_NAMES.index("thumb_tip") + PALM]
+    in_panel = [nearly(restored[:, 640 + i * 504 : 1144 + i * 504], thumb) for i in (1, 2)]
+    assert in_panel[0] > 0.05 and in_panel[1] < in_panel[0] / 2, "the dictionary knows no thumb"
+    # a hand that is wider than the dictionary's maps keeps its labels beyond them
+    assert in_panel[1] > 0
+
+
+def nearly(picture: np.ndarray, colour: np.ndarray) -> float:
+    """Share of pixels whose hue is that of a part's colour laid over a grey one."""
+    spread = picture.astype(float) - picture.min(-1, keepdims=True)
+    direction = colour - colour.min()
+    cosine = (spread @ direction) / np.maximum(np.linalg.norm(spread, axis=-1) * np.linalg.norm(direction), 1e-6)
+    return float((cosine > 0.99).mean())
+
+
+def test_parts_of_a_left_hand_are_restored_as_those_of_the_right_one(run):
+    method = restore_method(checkpoint_of(run.folder / "parts.ckpt", class_path="tests.toys.PartsHand"))
+    maps = torch.zeros(2, 72, 72, dtype=torch.uint8)
+    maps[:, 20:50, 20:50] = PALM
+    maps[0, 25:28, 22:25] = 7
+    maps[1] = maps[0].flip(-1)
+    rendered = np.zeros((1, 48, 48), np.uint8)
+    rendered[0, 8:38, 8:38] = PALM
+    rendered[0, 8:38, 8:18] = 7  # of a right hand, left in the picture
+    dictionary = PatchDictionary(rendered, open_hand().id, 0, "clean/1", 72)
+
+    def restored(row, side):
+        batch = HandBatch(
+            depth=torch.zeros(1, 1, 72, 72), cube_centre=torch.zeros(1, 3), mirrored=torch.tensor([False])
+        )
+        prediction = method.predict_step(batch | {"side": torch.tensor([side])})
+        return restored_parts(replace(prediction, parts=maps[row : row + 1]), dictionary)
+
+    right, left = restored(0, RIGHT), restored(1, LEFT)
+    np.testing.assert_array_equal(left[:, ::-1], right)
+    assert (right == 7).sum() > 50 and (right[20:50, 40:50] == PALM).all()
+    assert (restored(1, RIGHT) != left).any(), "a left hand's map is mirrored for the dictionary"
+
+
+@pytest.mark.parametrize(
+    "class_path, crop_size, message",
+    [
+        ("tests.toys.FlatHand", 72, "the method predicts no part map to restore; leave --dictionary out"),
+        ("tests.toys.PartsHand", 96, "its maps are of crops of 96 pixels, but the method sees 72"),
+    ],
+)
+def test_a_dictionary_that_does_not_fit_is_refused(run, capsys, class_path, crop_size, message):
+    checkpoint = checkpoint_of(run.folder / "some.ckpt", class_path=class_path)
+    dictionary = a_dictionary(run.folder / "patches.safetensors", crop_size)
+    with pytest.raises(SystemExit) as stop:
+        run(run.frame(), "--camera=nyu", f"--ckpt={checkpoint}", f"--dictionary={dictionary}", "--out=out")
+    assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_results_are_not_replaced_unasked(run, capsys):

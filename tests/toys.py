@@ -1,5 +1,6 @@
 """A method and a source small enough to test the command line with: one weight per joint coordinate, constant hands."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -122,6 +123,8 @@ class ToyData(LightningDataModule):
 class FlatHand(LightningModule):
     """Predicts the flat open hand around the crop's centre, fingers up, whatever it sees."""
 
+    crop_size = 128
+
     def __init__(self, scale: float = 1.0):
         super().__init__()
         model = open_hand()
@@ -140,3 +143,16 @@ class FlatHand(LightningModule):
         return HandPrediction(
             joints, None, vertices, None, batch["side"], None, Frame.ABSOLUTE, self.hand_model_id, "open"
         )
+
+
+class PartsHand(FlatHand):
+    """Joints without a mesh; what the crop shows is the palm, and left of its 30th pixel the thumb's tip."""
+
+    crop_size = 72
+
+    def predict_step(self, batch: HandBatch, batch_idx: int = 0) -> HandPrediction:
+        prediction = super().predict_step(batch)
+        parts = (batch["depth"][:, 0] > 0).to(torch.uint8)
+        parts[..., :30] *= 4
+        parts = torch.where(batch["mirrored"][:, None, None], parts.flip(-1), parts)
+        return replace(prediction, vertices=None, parts=parts)
