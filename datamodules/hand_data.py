@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import cv2
 import lightning
+import numpy as np
 import torch
 
 from datamodules.augmentation import Augmentation, augment
@@ -16,6 +17,7 @@ from datamodules.batch import HandBatch
 from datamodules.cropping import CropRule
 from datamodules.domains import Split
 from datamodules.frames import Flag, HandFrames, HandSource
+from datamodules.label_arrays import label_arrays
 from datamodules.mixing import Mixture, finish_batch, mesh_conflict
 from datamodules.rendering import MODALITIES, HandRenderer, Modality
 from datamodules.sampler import EpochSampler, ResumableLoader
@@ -192,6 +194,21 @@ class HandData(lightning.LightningDataModule):
             meshes[count, model] = source.name, f"'{source.name}' ({count} vertices of hand model '{model}')"
         if len(meshes) > 1:
             raise ValueError(mesh_conflict([who for _, who in meshes.values()], [*meshes.values()][-1][0]))
+
+    # -- what is evaluated
+
+    @property
+    def evaluated_datasets(self) -> dict[str, str]:
+        """The datasets among the sources to validate and test on: name of the source to name of its reader."""
+        chosen = {name: self.sources[name] for name in self.evaluate_on}
+        return {name: source.name for name, source in chosen.items() if not isinstance(source, RenderedSource)}
+
+    def evaluation_labels(self, name: str, split: Split) -> dict[str, np.ndarray]:
+        """Labels of a dataset's evaluated records, as pictured and as read: the arrays of `label_arrays`."""
+        records = self._records(name, split)
+        if isinstance(records, RenderedRecords):
+            raise ValueError(f"source '{name}': rendered, so its labels are in its batches alone; name a dataset")
+        return label_arrays(records.frames, records.evaluated)
 
     # -- loaders
 

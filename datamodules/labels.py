@@ -2,9 +2,8 @@
 
     python -m datamodules.labels <dataset> <folder> --split test --out labels.npz
 
-Holds `keys`, `joints_3d` (N, 21, 3) and `points` (N, P, 3) of the dataset's protocol where it has points of its own, in
-metres, `visible` (N, 21), and `vertices` where the reader gives them. Pictures are not opened (but RHD's masks, which
-tell the side), and nothing that is there is replaced.
+Holds the arrays of `datamodules.label_arrays`: keys, joints, their convention, visibility and side, and the points of
+the dataset's protocol where it has its own. Nothing that is there is replaced.
 """
 
 import argparse
@@ -17,11 +16,7 @@ import numpy as np
 from rich.progress import track
 
 from datamodules.datasets import ALL_SPLITS, DATASETS, dataset_class, dataset_options
-from datamodules.frames import HandFrame, HandFrames
-from ops.joints import NYU14_OF_36
-
-# the points that a dataset's protocol compares, where they are not all
-EVALUATED = {"nyu": NYU14_OF_36}
+from datamodules.label_arrays import label_arrays
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -34,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> None:
         _check_out(arguments.out, arguments.folder)
         options = {option: arguments[option] for option in dataset_options(name)}
         frames = dataset_class(name)(arguments.folder, **options).frames(arguments.split)
-        labels = read_labels(frames)
+        labels = label_arrays(frames, track(range(len(frames)), description="labels", transient=True))
         with open(arguments.out, "xb") as file:
             np.savez_compressed(file, **labels)
     except (ValueError, OSError) as error:
@@ -68,26 +63,5 @@ def _check_out(out: Path, folder: Path) -> None:
         raise FileNotFoundError(f"{out.parent}: no such folder; create it first")
 
 
-def read_labels(frames: HandFrames) -> dict[str, np.ndarray]:
-    """Arrays of all records of a split, by name; see the module."""
-    records = [frames.labels(i) for i in track(range(len(frames)), description="labels", transient=True)]
-    if not records:
-        raise ValueError(f"{frames.dataset}/{frames.split}: no record; check the folder with datamodules.check")
-    labels = {
-        "keys": np.array([record.key for record in records]),
-        "joints_3d": np.stack([record.joints_3d for record in records]),
-        "visible": np.stack([_visible(record) for record in records]),
-    }
-    if all(record.points is not None for record in records):
-        points = np.stack([record.points for record in records])
-        labels["points"] = points[:, list(EVALUATED.get(frames.dataset, range(points.shape[1])))]
-    if all(record.vertices is not None for record in records):
-        labels["vertices"] = np.stack([record.vertices for record in records])
-    return labels
-
-
-def _visible(record: HandFrame) -> np.ndarray:
-    """(21,) bool: labelled, and seen where the dataset says so."""
-    everything = np.ones(len(record.joints_3d), dtype=bool)
-    valid = everything if record.joint_valid is None else record.joint_valid
-    return valid & (everything if record.joint_visible is None else record.joint_visible)
+if __name__ == "__main__":
+    main()

@@ -183,6 +183,11 @@ class FrameRecords:
             batch["hand_model"] = [""] * len(frames)
         return batch
 
+    @property
+    def evaluated(self) -> np.ndarray:
+        """Numbers of the records of an evaluation, in its order."""
+        return self._records(0, np.arange(self.size(0)), 0, 0)
+
     def _records(self, epoch: int, places: np.ndarray, since: int, before: int) -> np.ndarray:
         """Record numbers (B,)."""
         total = self.size(epoch)

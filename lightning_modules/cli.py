@@ -11,13 +11,16 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_modules.batch_predictions import BatchPredictions
 from lightning_modules.callbacks.checkpoints import LastStep, ModelFacts, check_facts, run_checkpoint
 from lightning_modules.callbacks.final_table import FinalTable
 from lightning_modules.callbacks.pictures import ValidationPictures
 from lightning_modules.callbacks.predictions import TestPredictions
 from lightning_modules.callbacks.progress import run_progress
+from lightning_modules.callbacks.protocol_figures import ProtocolFigures
 from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
 from lightning_modules.preflight import experiment_name
+from lightning_modules.protocols import protocols_of
 from lightning_modules.restore import read_checkpoint
 from lightning_modules.run_folder import (
     RUN_ID,
@@ -174,8 +177,14 @@ class HandCLI(LightningCLI):
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(run_progress())
         recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
+        predictions = BatchPredictions()
         if config.predictions and self.subcommand != "validate" and not config.trainer.fast_dev_run:
-            callbacks.append(TestPredictions(self.folder / "predictions", config.predictions_keep))
+            callbacks.append(TestPredictions(self.folder / "predictions", config.predictions_keep, predictions))
+        # of this project's data; others have no datasets that a protocol knows
+        datasets = getattr(self.datamodule, "evaluated_datasets", {}) if config.protocols else {}
+        if protocols := protocols_of(datasets):
+            folder = None if config.trainer.fast_dev_run else self.folder / "figures"
+            callbacks.append(ProtocolFigures(protocols, folder, predictions))
         if recorded and config.trainer.enable_checkpointing is not False:
             callbacks += [
                 run_checkpoint(self.folder, config.monitor),

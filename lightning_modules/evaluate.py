@@ -9,7 +9,8 @@ Files are understood by their ending:
                 (N, P, 3) or `joints_3d` (N, 21, 3) in metres, camera frame; `visible` (N, 21) bool; `vertices`
                 (N, V, 3); `parts` (N, H, W)
   .mat          NYU's own test_predictions.mat, array `pred_joint_uvconf` (nyu-14-px)
-Samples are matched by key where both files have keys; a file without is in the order of the other's keys.
+Samples are matched by key where both files have keys; a file without is in the order of the other's keys. Joints of two
+conventions are refused, or converted to the one that --convention names.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_modules.evaluation_pairs import evaluate_files
-from lightning_modules.protocols import PROTOCOLS, EvalUtil, Protocol, protocol
+from lightning_modules.protocols import PROTOCOLS, EvalUtil, Protocol, protocol, result_of
+from ops.hand_model.conventions import convention_names
 
 
 def main() -> None:
@@ -36,6 +38,11 @@ def main() -> None:
         choices=("as predicted", "ground truth"),
         default="as predicted",
         help="of the *-eval-util protocols: 'ground truth' multiplies by the true length of middle MCP-PIP",
+    )
+    add(
+        "--convention",
+        choices=convention_names(),
+        help="joint convention to compare in where the two files' differ: the other file's joints are converted",
     )
     add("--plot", type=Path, help="PNG of the success curve before published ones")
     add("--save", type=Path, help="write the JSON line to a file, too")
@@ -56,15 +63,8 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"{path.parent}: no such folder for {path.name}; make it first")
     metric = chosen(arguments.protocol, arguments.scale)
-    evaluate_files(arguments.predictions, arguments.ground_truth, metric)
-    result = {
-        "protocol": metric.name,
-        "predictions": str(arguments.predictions),
-        "ground_truth": str(arguments.ground_truth),
-        "rules": metric.facts,
-        "joints": list(metric.point_names),
-        **metric.compute(),
-    }
+    evaluate_files(arguments.predictions, arguments.ground_truth, metric, arguments.convention)
+    result = result_of(metric, metric.compute(), arguments.predictions, arguments.ground_truth)
     if arguments.plot is not None:
         from lightning_modules.success_plot import plot_success  # matplotlib takes a second to import
 

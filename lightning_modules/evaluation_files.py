@@ -5,14 +5,15 @@ Understood are
 - the published text layout: a line per frame, u v d per point, pixels and millimetres; .txt or .txt.xz;
 - .npz of predictions, as every test leaves them (`lightning_modules.prediction_files`);
 - .npz of labels (`python -m datamodules.labels`): `keys` (N,) and, as the protocol needs them, `points` (N, P, 3) and
-  `joints_3d` (N, 21, 3), metres, camera frame, joints in canonical order; `visible` (N, 21) bool; `vertices` (N, V, 3);
-  `parts` (N, H, W) labels;
+  `joints_3d` (N, 21, 3), metres, camera frame, joints in canonical order, with their `convention` () and the hands'
+  `side` (N,); `visible` (N, 21) bool; `vertices` (N, V, 3); `parts` (N, H, W) labels;
 - NYU's own `test_predictions.mat`, for `nyu-14-px`: its array `pred_joint_uvconf`.
 
 Whatever is wrong with a file is said here, with its name: what leaves this module is finite, of the right shape, in
 metres, and each sample is there once.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from lightning_modules.prediction import Frame
+from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.prediction_files import UNREADABLE, read_predictions, read_uvd
 from lightning_modules.protocols import DexterTips, EvalUtil, FreiHAND, PixelsProtocol, PointsProtocol, Protocol
 from ops.camera import project, unproject
@@ -36,7 +37,12 @@ _LABEL_FIELDS = {
     "visible": "(N, 21)",
     "vertices": "(N, V, 3)",
     "parts": "(N, H, W)",
+    "side": "(N,)",
 }
+
+
+class NotComparable(ValueError):
+    """Predictions or labels that are sound, but not of the kind that a protocol compares."""
 
 
 class Hands(NamedTuple):
@@ -48,12 +54,20 @@ class Hands(NamedTuple):
     visible: Tensor | None = None  # (N, 21) bool
     vertices: Tensor | None = None  # (N, V, 3) metres
     parts: Tensor | None = None  # (N, H, W) labels
+    side: Tensor | None = None  # (N,) int64, 0 left, 1 right
     frame: Frame = Frame.ABSOLUTE
+    convention: str = ""  # of `joints`; "": it does not say
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What is there, by name."""
         return {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
+
+    def of(self, rows: Sequence[int], device: torch.device | str = "cpu") -> "Hands":
+        """Some of the hands, on a device."""
+        keys = None if self.keys is None else [self.keys[row] for row in rows]
+        chosen = torch.tensor(list(rows), dtype=torch.int64)
+        return self._replace(keys=keys, **{name: value[chosen].to(device) for name, value in self.tensors.items()})
 
 
 def read_hands(path: Path, protocol: Protocol) -> Hands:
@@ -91,61 +105,83 @@ def _read_npz(path: Path, protocol: Protocol) -> Hands:
         with np.load(path, allow_pickle=False) as file:
             names = set(file.files)
             if "frame" not in names:  # labels, else predictions
-                arrays = {name: torch.from_numpy(file[name]) for name in _LABEL_FIELDS if name in names}
-                keys = [str(key) for key in file["keys"]] if "keys" in names else None
+                arrays = {name: file[name] for name in ("keys", "convention", *_LABEL_FIELDS) if name in names}
     except UNREADABLE as error:
         raise ValueError(f"{path}: not an .npz file of arrays, or a damaged one ({error}); write it again") from error
     if "frame" in names:
-        return _read_predictions(path, protocol)
-    if not arrays:
-        expected, found = ", ".join(_LABEL_FIELDS), ", ".join(sorted(names)) or "nothing"
+        return predicted_hands(path, *read_predictions(path), protocol)
+    return labelled_hands(path, arrays, protocol)
+
+
+def labelled_hands(where: Path | str, arrays: Mapping[str, np.ndarray], protocol: Protocol) -> Hands:
+    """Labels as arrays by name (see the module); `where` they are from is what errors begin with."""
+    tensors = {name: torch.from_numpy(arrays[name]) for name in _LABEL_FIELDS if name in arrays}
+    if not tensors:
+        expected, found = ", ".join(_LABEL_FIELDS), ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(
-            f"{path}: expected one of {expected}, got {found}; see python -m lightning_modules.evaluate -h"
+            f"{where}: expected one of {expected}, got {found}; see python -m lightning_modules.evaluate -h"
         )
-    arrays["joints"] = arrays.pop("joints_3d", None)
-    points = arrays.get("points")
+    tensors["joints"] = tensors.pop("joints_3d", None)
+    points = tensors.get("points")
     if (
         isinstance(protocol, PixelsProtocol)
         and points is not None
         and points.shape[1:] == (len(protocol.point_names), 3)
     ):
-        arrays["points"] = project(points.double(), protocol.K)  # labels in space, as the protocol's camera sees them
-    return Hands(keys, **arrays)
+        tensors["points"] = project(points.double(), protocol.K)  # labels in space, as the protocol's camera sees them
+    keys = [str(key) for key in arrays["keys"]] if "keys" in arrays else None
+    return Hands(keys, **tensors, convention=str(arrays.get("convention", "")))
 
 
-def _read_predictions(path: Path, protocol: Protocol) -> Hands:
-    prediction, keys = read_predictions(path)
+def predicted_hands(where: Path | str, prediction: HandPrediction, keys: Sequence[str], protocol: Protocol) -> Hands:
+    """Predictions as a protocol wants them; `where` they are from is what errors begin with.
+
+    Raises:
+        NotComparable: of another kind than the protocol compares.
+    """
     if prediction.frame == Frame.NORMALISED and getattr(protocol, "scale", "") != "ground truth":
-        raise ValueError(f"{path}: predictions without a scale; give --scale 'ground truth' where the protocol has it")
+        raise NotComparable(
+            f"{where}: predictions without a scale; give --scale 'ground truth' where the protocol has it"
+        )
     points = None
     if isinstance(protocol, PointsProtocol | PixelsProtocol):
         if prediction.frame != Frame.ABSOLUTE:
-            raise ValueError(
-                f"{path}: '{protocol.name}' compares in the camera's frame, got {prediction.frame} predictions; "
+            raise NotComparable(
+                f"{where}: '{protocol.name}' compares in the camera's frame, got {prediction.frame} predictions; "
                 "evaluate a method that predicts where the hand is"
             )
-        points = _own_points(path, prediction.points, prediction.point_set, protocol)
+        points = _own_points(where, prediction.points, prediction.point_set, protocol)
     return Hands(
-        keys, points, prediction.joints_3d, None, prediction.vertices, prediction.parts, Frame(prediction.frame)
+        list(keys),
+        points,
+        prediction.joints_3d,
+        None,
+        prediction.vertices,
+        prediction.parts,
+        prediction.side,
+        Frame(prediction.frame),
+        prediction.convention,
     )
 
 
-def _own_points(path: Path, points: Tensor | None, name: str, protocol: PointsProtocol | PixelsProtocol) -> Tensor:
+def _own_points(
+    where: Path | str, points: Tensor | None, name: str, protocol: PointsProtocol | PixelsProtocol
+) -> Tensor:
     """The protocol's points of a prediction that holds a larger set; for pixels, as its camera sees them."""
     if points is None:
-        raise ValueError(
-            f"{path}: no points of '{protocol.name}', only the 21 joints; predict on pictures whose labels have them "
+        raise NotComparable(
+            f"{where}: no points of '{protocol.name}', only the 21 joints; predict on pictures whose labels have them "
             "(a test on the dataset does)"
         )
     there = list(point_set(name).points)
     missing = [point for point in protocol.point_names if point not in there]
     if missing:
-        raise ValueError(
-            f"{path}: points '{name}' lack {', '.join(missing)}, which '{protocol.name}' compares; "
+        raise NotComparable(
+            f"{where}: points '{name}' lack {', '.join(missing)}, which '{protocol.name}' compares; "
             "evaluate them with the protocol of their own dataset"
         )
     own = points[:, [there.index(point) for point in protocol.point_names]].double()
-    return project(own, protocol.K) if isinstance(protocol, PixelsProtocol) else own
+    return project(own, protocol.K.to(own.device)) if isinstance(protocol, PixelsProtocol) else own
 
 
 def _read_nyu_mat(path: Path, protocol: Protocol) -> Hands:
@@ -173,13 +209,13 @@ def _check_hands(path: Path, hands: Hands, protocol: Protocol) -> None:
     """Raise, naming the file, unless its hands are what the protocol can compare."""
     _check_counts(path, hands)
     points = len(protocol.point_names), 2 if isinstance(protocol, PixelsProtocol) else 3
-    compared = _compared_positions(protocol)
+    compared = compared_positions(protocol)
     shapes = {name: shape for name, shape in (("points", points), ("joints", (21, 3))) if name in compared}
-    for name, shape in (shapes | {"visible": (21,)}).items():
+    for name, shape in (shapes | {"visible": (21,), "side": ()}).items():
         tensor = hands.tensors.get(name)
         if tensor is not None and tuple(tensor.shape[1:]) != shape:
             raise ValueError(
-                f"{path}: {name}: expected (N, {_spell(shape)}), got {tuple(tensor.shape)}; "
+                f"{path}: {name}: expected ({', '.join(map(str, ('N', *shape)))}), got {tuple(tensor.shape)}; "
                 f"write what '{protocol.name}' compares"
             )
     if hands.vertices is not None and (hands.vertices.ndim != 3 or hands.vertices.shape[2] != 3):
@@ -190,7 +226,8 @@ def _check_hands(path: Path, hands: Hands, protocol: Protocol) -> None:
         _check_positions(path, name, hands, protocol)
 
 
-def _compared_positions(protocol: Protocol) -> set[str]:
+def compared_positions(protocol: Protocol) -> set[str]:
+    """Names of the fields of `Hands` whose places a protocol compares."""
     if isinstance(protocol, PointsProtocol | PixelsProtocol):
         return {"points"}
     if isinstance(protocol, FreiHAND):
@@ -241,7 +278,3 @@ def _name(hands: Hands, marked: Tensor) -> str:
     """The first marked hand, by key or number."""
     first = int(marked.nonzero()[0])
     return f"hand {first}" if hands.keys is None else hands.keys[first]
-
-
-def _spell(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))

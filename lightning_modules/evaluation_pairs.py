@@ -2,34 +2,54 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from lightning_modules.evaluation_files import Hands, read_hands
+from lightning_modules.evaluation_conventions import Source, in_one_convention
+from lightning_modules.evaluation_files import Hands, NotComparable, read_hands
 from lightning_modules.prediction import Frame
 from lightning_modules.protocols import DexterTips, EvalUtil, FreiHAND, PixelsProtocol, PointsProtocol, Protocol
 
 _TIPS = [4, 8, 12, 16, 20]
 
 
-def evaluate_files(predictions: Path, ground_truth: Path, protocol: Protocol) -> int:
+def evaluate_files(predictions: Path, ground_truth: Path, protocol: Protocol, convention: str | None = None) -> int:
     """Feed two files to a protocol.
 
     Samples are matched by key where both files have keys. Where one has none, as text, it is taken to be in the order
     of the other's keys: published files are in the order of frames.
+
+    Args:
+        predictions: a file.
+        ground_truth: a file.
+        protocol: is fed.
+        convention: to compare joints in where the files' conventions differ; None refuses such files.
 
     Returns:
         The number of hands compared.
     """
     pair = read_hands(predictions, protocol), read_hands(ground_truth, protocol)
     predicted, true = in_one_order(*pair, predictions, ground_truth)
+    feed(protocol, predicted, true, predictions, ground_truth, convention)
+    return _count(true)
+
+
+def feed(
+    protocol: Protocol,
+    predicted: Hands,
+    true: Hands,
+    predictions: Source,
+    ground_truth: Source,
+    convention: str | None = None,
+) -> None:
+    """Feed hands, row for row of the same samples, to a protocol; where they are from is said in errors."""
+    predicted, true = in_one_convention(predicted, true, protocol, convention, predictions, ground_truth)
     if predicted.frame != Frame.ABSOLUTE and protocol.needs_place:
         protocol.forget_place()
 
     def both(name: str) -> tuple[Tensor, Tensor]:
-        for hands, path in ((predicted, predictions), (true, ground_truth)):
+        for hands, where in ((predicted, predictions), (true, ground_truth)):
             if getattr(hands, name) is None:
-                raise ValueError(f"{path}: holds no {name}, which '{protocol.name}' compares; write them, too")
+                raise NotComparable(f"{where}: holds no {name}, which '{protocol.name}' compares; write them, too")
         return getattr(predicted, name), getattr(true, name)
 
     if isinstance(protocol, PointsProtocol | PixelsProtocol):
@@ -47,10 +67,9 @@ def evaluate_files(predictions: Path, ground_truth: Path, protocol: Protocol) ->
             protocol.update(*pictures)
         except ValueError as error:
             raise ValueError(f"{predictions} against {ground_truth}: {error}") from error
-    return _count(true)
 
 
-def in_one_order(predicted: Hands, true: Hands, predictions: Path, ground_truth: Path) -> tuple[Hands, Hands]:
+def in_one_order(predicted: Hands, true: Hands, predictions: Source, ground_truth: Source) -> tuple[Hands, Hands]:
     """Both files' hands, row for row of the same samples.
 
     Raises:
@@ -75,28 +94,26 @@ def in_one_order(predicted: Hands, true: Hands, predictions: Path, ground_truth:
 def _by_key(hands: Hands) -> Hands:
     if hands.keys is None:
         return hands
-    order = sorted(range(len(hands.keys)), key=hands.keys.__getitem__)
-    rows = torch.tensor(order)
-    return hands._replace(
-        keys=[hands.keys[i] for i in order], **{name: tensor[rows] for name, tensor in hands.tensors.items()}
-    )
+    return hands.of(sorted(range(len(hands.keys)), key=hands.keys.__getitem__))
 
 
-def _meshes(predicted: Hands, true: Hands, predictions: Path, ground_truth: Path) -> tuple[Tensor, Tensor] | tuple[()]:
+def _meshes(
+    predicted: Hands, true: Hands, predictions: Source, ground_truth: Source
+) -> tuple[Tensor, Tensor] | tuple[()]:
     """The vertices of both, if both have them."""
     if predicted.vertices is None or true.vertices is None:
         return ()
     if predicted.vertices.shape != true.vertices.shape:
-        raise ValueError(
+        raise NotComparable(
             f"{predictions}: expected {true.vertices.shape[1]} vertices a hand as in {ground_truth}, got "
             f"{predicted.vertices.shape[1]}; predict the mesh of the labels, or leave vertices out"
         )
     return predicted.vertices, true.vertices
 
 
-def _pictures(predicted: Tensor, true: Tensor, predictions: Path, ground_truth: Path) -> tuple[Tensor, Tensor]:
+def _pictures(predicted: Tensor, true: Tensor, predictions: Source, ground_truth: Source) -> tuple[Tensor, Tensor]:
     if predicted.shape != true.shape:
-        raise ValueError(
+        raise NotComparable(
             f"{predictions}: parts: expected {tuple(true.shape)} as in {ground_truth}, got {tuple(predicted.shape)}; "
             "predict pictures of the labels' size"
         )

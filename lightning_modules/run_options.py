@@ -20,6 +20,7 @@ RUN_OPTIONS = {
     "picture_samples": Option(int, 8, "Validation samples drawn into pictures/ after each validation; 0: none."),
     "predictions": Option(bool, True, "Write what a test predicts to predictions/<source>.npz, for `evaluate`."),
     "predictions_keep": Option(list[str], [], "Of [vertices, parts] what predictions/ holds beside joints."),
+    "protocols": Option(bool, True, "Judge validation and test by the datasets' own protocols, too."),
     "test_after_fit": Option(bool, True, "Test the best checkpoint after fit and print the final table."),
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.batch import HandBatch, rows_of
+from datamodules.batch import HandBatch
+from lightning_modules.batch_predictions import BatchPredictions
 from lightning_modules.prediction import HandPrediction, join_predictions
 from lightning_modules.prediction_files import read_predictions, write_predictions
 from ops.checks import check_choice
@@ -25,14 +26,15 @@ class TestPredictions(Callback):
     Args:
         folder: where the files go; files of an earlier test of the same run are replaced.
         keep: of "vertices" and "parts" what to write beside the joints.
+        predictions: predicts; given where other callbacks want the same predictions.
     """
 
     __test__ = False  # for pytest: not a test
 
-    def __init__(self, folder: Path, keep: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, keep: Sequence[str] = (), predictions: BatchPredictions | None = None) -> None:
         for name in keep:
             check_choice("predictions_keep", name, _LARGE)
-        self.folder = Path(folder)
+        self.folder, self._predictions = Path(folder), predictions or BatchPredictions()
         self._left_out = dict.fromkeys(set(_LARGE) - set(keep))
         self._seen: dict[str, list[tuple[list[str], HandPrediction]]] = defaultdict(list)
 
@@ -54,10 +56,8 @@ class TestPredictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Predict the batch, source by source."""
-        for source in dict.fromkeys(batch["domain"]):
-            share = rows_of(batch, [i for i, name in enumerate(batch["domain"]) if name == source])
-            prediction = replace(pl_module.predict_step(share, batch_idx), **self._left_out)
-            self._seen[source].append((share["key"], _on_cpu(prediction)))
+        for source, keys, prediction in self._predictions.of(pl_module, batch, batch_idx):
+            self._seen[source].append((keys, _on_cpu(replace(prediction, **self._left_out))))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files."""

@@ -1,6 +1,8 @@
 """Named evaluation protocols: every figure says which of them it was measured by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from lightning_modules.protocols.base import Protocol
 from lightning_modules.protocols.keypoints import DexterTips, EvalUtil
@@ -28,8 +30,38 @@ PROTOCOLS: dict[str, Callable[[], Protocol]] = {
     "segmentation": Segmentation,
 }
 
+# the protocol by which papers report a dataset, by the name of its reader
+PROTOCOL_OF_DATASET = {
+    "nyu": "nyu-14",
+    "icvl": "icvl-16",
+    "msra15": "msra-21",
+    "rhd": "rhd-eval-util",
+    "stb": "stb-eval-util",
+    "dexter_object": "dexter-tips",
+    "freihand": "freihand",
+}
+
 
 def protocol(name: str) -> Protocol:
     """A new metric of the protocol `name`."""
     check_choice("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]()
+
+
+def protocols_of(datasets: Mapping[str, str]) -> dict[str, str]:
+    """The protocol's name of every source, of {source: name of the dataset's reader}; sources without one left out."""
+    return {source: PROTOCOL_OF_DATASET[name] for source, name in datasets.items() if name in PROTOCOL_OF_DATASET}
+
+
+def result_of(
+    metric: Protocol, figures: dict[str, Any], predictions: Path | str, ground_truth: Path | str
+) -> dict[str, Any]:
+    """What a JSON line says of a judgement: the protocol, its rules and joints, what was compared, the figures."""
+    return {
+        "protocol": metric.name,
+        "predictions": str(predictions),
+        "ground_truth": str(ground_truth),
+        "rules": metric.facts,
+        "joints": list(metric.point_names),
+        **figures,
+    }

@@ -2,6 +2,8 @@
 
 import json
 import lzma
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from benchmarks.generated.icvl import write_icvl
 from benchmarks.generated.msra15 import write_msra15
 from benchmarks.generated.nyu import write_nyu
 from benchmarks.generated.rhd import write_rhd
+from datamodules.hand_data import HandData
 from datamodules.labels import main
 from datamodules.nyu import NYU
 from datamodules.rhd import RHD
+from datamodules.sources import RenderedSource
 from lightning_modules.evaluation_pairs import evaluate_files
 from lightning_modules.protocols import protocol
 from ops.joints import NYU14_OF_36
@@ -27,7 +31,17 @@ def test_nyus_labels_are_its_14_points_under_the_keys_of_its_records(tmp_path, c
         assert labels["keys"].tolist() == [frames.labels(i).key for i in range(3)]
         np.testing.assert_array_equal(labels["points"][1], frames.labels(1).points[list(NYU14_OF_36)])
         np.testing.assert_array_equal(labels["joints_3d"][2], frames.labels(2).joints_3d)
+        assert labels["convention"] == "nyu" and labels["side"].tolist() == [1, 1, 1]
     assert "3 records of nyu/test" in capsys.readouterr().out
+
+
+def test_the_command_runs_as_a_module(tmp_path, monkeypatch):
+    write_nyu(tmp_path / "nyu", train=0, test=1)
+    words = ["nyu", str(tmp_path / "nyu"), "--out", str(tmp_path / "labels.npz")]
+    monkeypatch.setattr(sys, "argv", ["datamodules.labels", *words])
+    monkeypatch.delitem(sys.modules, "datamodules.labels")
+    runpy.run_module("datamodules.labels", run_name="__main__")
+    assert (tmp_path / "labels.npz").exists()
 
 
 def test_visible_joints_are_those_that_are_labelled_and_seen(tmp_path):
@@ -78,3 +92,18 @@ def test_nothing_is_replaced_or_written_into_the_dataset(tmp_path, capsys):
         assert stop.value.code == 2
         assert message in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "there.npz").read_text() == "mine"
+
+
+def test_a_datamodule_gives_the_labels_of_what_it_evaluates(tmp_path):
+    write_nyu(tmp_path / "nyu", train=0, test=6)
+    sources = {"mine": NYU(tmp_path / "nyu"), "clean": RenderedSource()}
+    data = HandData(sources, batch_size=2, test_size=3, num_workers=0)
+    assert data.evaluated_datasets == {"mine": "nyu"}
+    labels = data.evaluation_labels("mine", "test")
+    frames = NYU(tmp_path / "nyu").frames("test")
+    assert labels["keys"].tolist() == [frames.labels(i).key for i in (0, 2, 4)]  # evenly spaced
+    np.testing.assert_array_equal(labels["joints_3d"][1], frames.labels(2).joints_3d)
+    data.evaluate_on.remove("clean")
+    assert [key for batch in data.test_dataloader() for key in batch["key"]] == labels["keys"].tolist()
+    with pytest.raises(ValueError, match="source 'clean': rendered, so its labels are in its batches alone"):
+        data.evaluation_labels("clean", "test")

@@ -12,6 +12,8 @@ import pytest
 import scipy.io
 import torch
 
+from datamodules.domains import CLEAN
+from datamodules.hand_sampler import HandSampler
 from lightning_modules import compare, evaluate
 from lightning_modules.evaluation_files import read_hands
 from lightning_modules.evaluation_pairs import evaluate_files
@@ -19,7 +21,8 @@ from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.prediction_files import write_predictions, write_uvd
 from lightning_modules.protocols import protocol
 from ops.camera import project
-from ops.hand_model.conventions import point_set
+from ops.hand_model import HandLayer, open_hand
+from ops.hand_model.conventions import joints_in_conventions, point_set
 
 PIECES = Path(__file__).resolve().parents[3] / "shared" / "data"
 GOLDEN = {
@@ -313,3 +316,60 @@ def test_files_of_another_kind_are_refused(tmp_path):
     np.savez(tmp_path / "odd.npz", something=np.zeros(3))
     with pytest.raises(ValueError, match=r"odd\.npz: expected one of points, joints_3d"):
         evaluate_files(tmp_path / "odd.npz", labels, metric)
+
+
+# -- joint conventions
+
+
+def conventional_files(tmp_path, side=1):
+    """Labels in RHD's convention and the same hands predicted in STB's."""
+    drawn = HandSampler(CLEAN, open_hand()).sample(0, "test", 0, np.arange(3))
+    layer = HandLayer(open_hand(), pose_space="matrix", convention="model").double()
+    values = (drawn.pose, drawn.shape, drawn.global_rotation, drawn.hand_centre)
+    hand = layer(*(value.double() for value in values))
+    flip = torch.tensor([1.0 if side else -1.0, 1.0, 1.0])
+    rhd, stb = (flip * joints_in_conventions(hand.joints, hand.rotations, name) for name in ("rhd", "stb"))
+    keys, sides = ["a", "b", "c"], torch.full((3,), side)
+    labels = {"keys": keys, "joints_3d": rhd.numpy(), "side": sides.numpy(), "convention": "rhd"}
+    np.savez(tmp_path / "labels.npz", **labels)
+    said = HandPrediction(stb, None, None, None, sides, None, Frame.ABSOLUTE, "", "stb")
+    write_predictions(tmp_path / "p.npz", said, keys)
+    return ["--predictions", tmp_path / "p.npz", "--ground-truth", tmp_path / "labels.npz"]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_joints_of_two_conventions_are_refused_or_converted_to_the_one_that_is_named(
+    tmp_path, monkeypatch, capsys, side
+):
+    files = ["--protocol", "rhd-eval-util", *conventional_files(tmp_path, side)]
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, capsys, evaluate, *files)
+    assert stop.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "p.npz: joints in the convention 'stb', but" in said and "labels.npz has 'rhd'" in said
+    assert "--convention rhd fits hands to the predictions" in said
+    unequal = protocol("rhd-eval-util")
+    bare = dict(np.load(tmp_path / "labels.npz"))
+    np.savez(tmp_path / "bare.npz", **{name: bare[name] for name in ("keys", "joints_3d")})
+    evaluate_files(tmp_path / "p.npz", tmp_path / "bare.npz", unequal)
+    assert unequal.facts["convention"] == "stb; labels do not say theirs"
+    for convention, converted in (("rhd", "predictions"), ("stb", "labels")):
+        out = run(monkeypatch, capsys, evaluate, *files, "--convention", convention)
+        figures = json.loads(out.splitlines()[-1])
+        assert figures["rules"]["convention"] == f"{convention}; {converted} converted by fitted hands"
+        assert figures["mean_mm"] < 1 < 3 < unequal.compute()["mean_mm"]
+
+
+def test_a_convention_is_refused_where_it_has_no_use(tmp_path):
+    files = conventional_files(tmp_path)[1::2]
+    with pytest.raises(ValueError, match="convention: 'segmentation' compares no joints; leave --convention out"):
+        evaluate_files(*files, protocol("segmentation"), "rhd")
+    labels = dict(np.load(tmp_path / "labels.npz"))
+    labels.pop("side")
+    np.savez(tmp_path / "sideless.npz", **labels)
+    with pytest.raises(ValueError, match=r"sideless\.npz: expected joints and side \(N,\) .* to convert them to 'stb'"):
+        evaluate_files(files[0], tmp_path / "sideless.npz", protocol("rhd-eval-util"), "stb")
+    labels["side"] = np.ones((3, 1), int)
+    np.savez(tmp_path / "odd.npz", **labels)
+    with pytest.raises(ValueError, match=r"odd\.npz: side: expected \(N\), got \(3, 1\)"):
+        evaluate_files(files[0], tmp_path / "odd.npz", protocol("rhd-eval-util"))
