@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,7 +27,7 @@ def machine() -> dict[str, str | int]:
     return facts
 
 
-def emit(name: str, figures: dict, table: Table | str, save: bool, measured: Path = RESULTS) -> None:
+def emit(name: str, figures: dict, table: RenderableType, save: bool, measured: Path = RESULTS) -> None:
     """Print the table and, last, one JSON line; store it under `results/` if asked.
 
     Args:
