@@ -19,6 +19,7 @@ from datamodules.domains import Split
 from datamodules.frames import Flag, HandFrames, HandSource
 from datamodules.label_arrays import label_arrays
 from datamodules.mixing import Mixture, finish_batch, mesh_conflict
+from datamodules.photo_scene import PictureFolder
 from datamodules.rendering import MODALITIES, HandRenderer, Modality
 from datamodules.sampler import EpochSampler, ResumableLoader
 from datamodules.shares import InTurn, Per, Shares, Weight, check_weights
@@ -59,6 +60,7 @@ class HandData(lightning.LightningDataModule):
         seed: of the order, jitter and rendered hands of training; validation and test samples never change.
         modalities: pictures that rendered sources make, of depth, parts, rgb.
         convention: joint convention of rendered labels.
+        backgrounds: folder of pictures to stand behind hands of the domain photo; None draws rooms.
         render_on: "worker" renders in the workers on the CPU; "device" lets workers only draw parameters and renders
             batches where the model is.
         hide: labels hidden from training, per source: {sensor: [mesh, parts]} leaves joints only.
@@ -83,6 +85,7 @@ class HandData(lightning.LightningDataModule):
         seed: int = 0,
         modalities: list[Modality] | tuple[Modality, ...] = ("depth", "parts"),
         convention: str = "open",
+        backgrounds: str | None = None,
         render_on: Literal["worker", "device"] = "worker",
         hide: dict[str, list[Hidable]] | None = None,
         crop: CropRule | None = None,
@@ -107,7 +110,13 @@ class HandData(lightning.LightningDataModule):
         self._frames: dict[tuple[str, Split], HandFrames] = {}
         rendered = {name: source for name, source in self.sources.items() if isinstance(source, RenderedSource)}
         self.model = open_hand() if rendered else None
-        self.renderer = HandRenderer(self.model, image_size, self.modalities, convention) if rendered else None
+        behind = PictureFolder(backgrounds) if backgrounds else None
+        if behind and not any(source.domain.photo for source in rendered.values()):
+            raise ValueError(
+                "backgrounds: stand behind hands of the domain photo alone, and no source is; leave it out"
+            )
+        look = self.modalities, convention, behind
+        self.renderer = HandRenderer(self.model, image_size, *look) if rendered else None
         self._samplers = {name: source.sampler(self.model) for name, source in rendered.items()}
 
     def _check(self) -> None:

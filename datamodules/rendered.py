@@ -44,6 +44,7 @@ class RenderedHandsData(HandData):
         left_share: share of left hands, which arrive mirrored, as right hands.
         hide: labels hidden from training, per domain: {sensor: [mesh, parts]} leaves joints only.
         convention: joint convention of the labels.
+        backgrounds: folder of pictures to stand behind hands of the domain photo; None draws rooms.
         augment: changes of training batches; None leaves them.
     """
 
@@ -63,6 +64,7 @@ class RenderedHandsData(HandData):
         left_share: float = 0.0,
         hide: dict[str, list[Hidable]] | None = None,
         convention: str = "open",
+        backgrounds: str | None = None,
         augment: Augmentation | None = None,
     ) -> None:
         shares = {domains: 1.0} if isinstance(domains, str) else dict(domains)
@@ -82,6 +84,7 @@ class RenderedHandsData(HandData):
             seed=seed,
             modalities=modalities,
             convention=convention,
+            backgrounds=backgrounds,
             render_on=render_on,
             hide=hide,
             augment=augment,

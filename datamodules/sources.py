@@ -32,7 +32,7 @@ class RenderedSource(HandSource):
     """A rendered domain among the sources of a mixture.
 
     Args:
-        domain: clean or sensor.
+        domain: clean, sensor or photo.
         left_share: share of left hands, which arrive mirrored, as right hands.
     """
 

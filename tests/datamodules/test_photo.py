@@ -8,6 +8,7 @@ from datamodules.domains import CLEAN, PHOTO
 from datamodules.hand_sampler import HandSampler, join, rows_of_parameters
 from datamodules.photo_camera import _trail, photograph
 from datamodules.photo_scene import PictureFolder, cast_shadow, draw_background, occlude
+from datamodules.rendered import RenderedHandsData
 from datamodules.rendering import HandRenderer
 from datamodules.wrist import arm_faces, wrist_rim
 from ops.hand_model import open_hand
@@ -97,6 +98,15 @@ def test_pictures_of_a_folder_stand_behind(model, drawn, tmp_path):
     behind = HandRenderer(model, 32, ("rgb",), backgrounds=PictureFolder(tmp_path))(drawn)
     corner = behind["rgb"][:, :, 0, 0]
     assert (corner[:, 2] > corner[:, :2].amax(1) + 0.1).float().mean() > 0.7  # arms, things and shadows are before it
+
+
+def test_an_experiment_names_its_backgrounds(tmp_path):
+    cv2.imwrite(str(tmp_path / "blue.png"), np.full((40, 60, 3), (250, 0, 0), np.uint8))
+    settings = {"modalities": ["rgb"], "image_size": 16, "num_workers": 0, "val_size": 8, "backgrounds": str(tmp_path)}
+    corner = next(iter(RenderedHandsData("photo", **settings).val_dataloader()))["rgb"][:, :, 0, 0]
+    assert (corner[:, 2] > corner[:, 0]).float().mean() > 0.5
+    with pytest.raises(ValueError, match="backgrounds: stand behind hands of the domain photo alone, and none is here"):
+        RenderedHandsData("clean", **settings)
 
 
 def test_folders_that_cannot_be_used_are_refused(tmp_path):
