@@ -7,6 +7,7 @@ bytes in it, which FAISS reads only if their hash is the header's, and the heade
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -23,8 +24,8 @@ from ops.checks import refuse_two_faiss
 from ops.patch_restoration.cells import CELL, SPAN, sampled, shown
 from ops.patch_restoration.dictionary import LABELS, PatchDictionary
 
-CANDIDATES = 200  # of each cell
-PROBES = 32  # lists looked through
+CANDIDATES = 100  # of each cell
+PROBES = 8  # lists looked through
 DIMENSIONS = 64
 _CODES = SPAN * SPAN * len(LABELS)
 _LISTS, _PER_LIST = 4096, 256  # at most so many lists; at least so many entries in each
@@ -36,7 +37,7 @@ _BUILD = "build one with python -m datamodules.patch_dictionary DICTIONARY --ind
 
 def faiss_module() -> ModuleType:
     """The module, or ImportError with the remedy."""
-    refuse_two_faiss()
+    _refuse_two_once()
     try:
         import faiss
     except ImportError as error:
@@ -45,6 +46,10 @@ def faiss_module() -> ModuleType:
             "backend='pruned', which needs no index"
         ) from error
     return faiss
+
+
+# reading what is installed takes longer than a search
+_refuse_two_once = cache(refuse_two_faiss)
 
 
 @dataclass(frozen=True, eq=False)
