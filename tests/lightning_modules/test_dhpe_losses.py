@@ -105,7 +105,7 @@ def test_silhouette_equation_9():
 
 
 def test_the_laplacian_of_equations_10_and_11():
-    # a square of two right triangles: the diagonal's opposite angles are right, cot 90 = 0; the sides' are 45, cot 45 = 1
+    # a square of two right triangles: opposite the diagonal are right angles, cot 90 = 0; opposite sides cot 45 = 1
     corners = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     laplacian = cotangent_laplacian(corners, np.array([[0, 1, 2], [0, 2, 3]]))
     expected = np.array([[1, -0.5, 0, -0.5], [-0.5, 1, -0.5, 0], [0, -0.5, 1, -0.5], [-0.5, 0, -0.5, 1]])

@@ -1,5 +1,7 @@
 """Backbones and heat maps: shapes, what places are read from maps, and what is refused."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -45,7 +47,7 @@ def test_posenet_has_the_papers_parameters():
     # 3 x 3 convolutions of 3-64-64-128-128-256x4-512-512-256x4-128 with biases; 1 x 1 128-512-21; twice 7 x 7
     # (21 + 128)-128x5, 1 x 1 128-128-21
     widths = [3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 256, 256, 256, 256, 128]
-    encoder = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    encoder = sum(9 * a * b + b for a, b in pairwise(widths))
     first = 128 * 512 + 512 + 512 * 21 + 21
     stage = 49 * 149 * 128 + 128 + 4 * (49 * 128 * 128 + 128) + 128 * 128 + 128 + 128 * 21 + 21
     assert sum(p.numel() for p in JointMaps("full").parameters()) == encoder + first + 2 * stage

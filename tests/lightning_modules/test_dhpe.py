@@ -1,0 +1,205 @@
+"""DHPE: its losses act where labels are, predictions are as pictured, refinement descends, one picture is learnt."""
+
+import pytest
+import torch
+
+from datamodules.batch import HandBatch
+from datamodules.transforms import mirror
+from lightning_modules.dhpe import DHPE
+from lightning_modules.method import as_pictured
+from lightning_modules.normalised_hand import ROOT, in_camera
+from lightning_modules.picture_figures import overlap
+from lightning_modules.prediction import Frame
+from lightning_modules.schedules import warmup_cosine
+from ops.camera import project
+from ops.hand_model import open_hand
+from tests.lightning_modules.rendered_hands import rendered_hands
+
+SMALL = {"backbone": "small", "joint_maps": "small", "warmup_steps": 1, "refinement_steps": 3}
+
+
+def method(**settings):
+    torch.manual_seed(0)
+    return DHPE(**(SMALL | settings)).eval()
+
+
+def stirred(**settings):
+    """A method whose linear layers say something."""
+    module = method(**settings)
+    for layer in (module.networks.estimator, module.networks.refiner):
+        if layer is not None:
+            torch.nn.init.normal_(layer.weight, std=0.01)
+    return module
+
+
+def learn(module, batch, steps, lr):
+    module.train()
+    optimiser = torch.optim.AdamW(module.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warmup_cosine(20, steps))
+    for _ in range(steps):
+        losses = module.losses(module.estimate(batch), batch)
+        optimiser.zero_grad()
+        losses["total"].backward()
+        optimiser.step()
+        schedule.step()
+    return module.eval()
+
+
+def test_before_training_every_hand_is_the_mean_hand_in_the_middle():
+    module, batch = method(camera="parallel"), rendered_hands()
+    estimate = module.estimate(batch)
+    assert torch.equal(estimate.parameters, module.projection.start.expand(2, 63))
+    torch.testing.assert_close(estimate.hand.joints[:, ROOT], torch.tensor([[0.5, 0.5, 0.0]] * 2))
+    assert len(estimate.places) == 3 and torch.equal(estimate.places[-1], estimate.evidence.places)
+    assert module.hand_model_id == open_hand().id
+
+
+def test_the_networks_have_the_papers_sizes():
+    module = DHPE(backbone="resnet50", joint_maps="small")
+    assert module.networks.estimator.weight.shape == (63, 2153)
+    assert module.networks.refiner.weight.shape == (42, 2216)
+
+
+def test_the_total_is_the_weighted_sum_and_every_weight_counts():
+    batch = rendered_hands()
+    weights = {"features": "feature", "heat_maps": "heat_map", "refiner": "refiner", "articulation": "articulation"}
+    weights |= {"silhouette": "shape", "laplacian": "laplacian", "prior": "prior"}
+    none = {f"{name}_weight": 0.0 for name in weights.values()}
+    module = stirred()
+    terms = module.losses(module.estimate(batch), batch)
+    assert all(terms[name] > 0 for name in weights)
+    for name, weight in weights.items():
+        module = stirred(**(none | {f"{weight}_weight": 2.0}))
+        total = module.losses(module.estimate(batch), batch)["total"]
+        torch.testing.assert_close(total, 2 * terms[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_every_network_learns_from_the_total():
+    module, batch = stirred().train(), rendered_hands()
+    module.losses(module.estimate(batch), batch)["total"].backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    assert module.fitted.parameters.shape == (2, 63) and not module.fitted.parameters.requires_grad
+    assert module.fitted.pixels.isfinite().all()
+
+
+def test_losses_act_only_where_labels_are():
+    module, batch = stirred(), rendered_hands()
+    estimate = module.estimate(batch)
+    whole = module.losses(estimate, batch)
+    rows = [module.losses(module.estimate(one), one) for one in (rendered_hands(1), second(batch))]
+    for name in ("silhouette", "articulation", "refiner", "features", "heat_maps"):
+        torch.testing.assert_close(whole[name], (rows[0][name] + rows[1][name]) / 2, msg=lambda t, n=name: f"{n}: {t}")
+        flags = {"silhouette": "mask", "features": "mask", "articulation": "3d"}
+        hidden = batch | {f"has_{flags.get(name, '2d')}": torch.tensor([True, False])}
+        torch.testing.assert_close(module.losses(estimate, hidden)[name], rows[0][name])
+    bare = HandBatch({field: value for field, value in batch.items() if field != "mask"})
+    bare["has_mask"] = torch.zeros(2, dtype=torch.bool)
+    terms = module.losses(module.estimate(bare), bare)
+    assert terms["silhouette"] == terms["features"] == 0 and terms["total"].isfinite()
+    nothing = batch | {flag: torch.zeros(2, dtype=torch.bool) for flag in ("has_3d", "has_2d", "has_mask")}
+    nothing["joints_3d"] = torch.zeros_like(batch["joints_3d"])
+    terms = module.losses(module.estimate(nothing), nothing)
+    terms["total"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+
+
+def second(batch):
+    return HandBatch({field: value[1:2] for field, value in batch.items()})
+
+
+def test_the_schedule_weighs_single_hands():
+    module, batch = stirred(), rendered_hands()
+    estimate = module.estimate(batch)
+    alone = [module.losses(module.estimate(one), one)["silhouette"] for one in (rendered_hands(1), second(batch))]
+    module.shape_schedule = lambda pixels, has_mask: torch.tensor([0.0, 1.0])
+    torch.testing.assert_close(module.losses(estimate, batch)["silhouette"], alone[1] / 2)
+
+
+def test_predictions_are_as_pictured():
+    module, batch = stirred(), rendered_hands()
+    seen = module.predict_step(batch, 0)
+    assert seen.frame is Frame.ABSOLUTE and seen.hand_model == module.hand_model_id and seen.convention == "open"
+    torch.testing.assert_close(project(seen.joints_3d, batch["K"]), seen.joints_2d, atol=1e-2, rtol=0)
+    assert ((seen.confidence >= 0) & (seen.confidence <= 1)).all() and seen.vertices.shape == (2, 778, 3)
+    bone = (seen.joints_3d[:, 10] - seen.joints_3d[:, 9]).norm(dim=-1)
+    torch.testing.assert_close(bone, torch.full((2,), module.bone_length), atol=1e-5, rtol=1e-3)
+    said = method(bone_length=0.06)
+    assert said.predict_step(batch, 0).joints_3d[:, 0, 2].min() > 0
+    # the same picture of a left hand: mirrored for the network, mirrored back in the prediction
+    left = batch | {"mirrored": torch.tensor([False, True]), "side": torch.tensor([1, 0])}
+    back = module.predict_step(HandBatch(left), 0)
+    torch.testing.assert_close(back.joints_3d, as_pictured(seen.joints_3d, left["mirrored"]))
+    torch.testing.assert_close(back.joints_2d[1, :, 0], 63 - seen.joints_2d[1, :, 0])
+    pictured = mirror(HandBatch(left), left["mirrored"])
+    torch.testing.assert_close(project(back.joints_3d, pictured["K"]), back.joints_2d, atol=1e-2, rtol=0)
+
+
+def test_how_far_a_hand_is():
+    batch = rendered_hands()
+    for rule, depth in (("cube", batch["cube_centre"][:, 2]), ("label", batch["joints_3d"][:, ROOT, 2])):
+        found = stirred(root_depth=rule).predict_step(batch, 0)
+        torch.testing.assert_close(found.joints_3d[:, ROOT, 2], depth, atol=0.05, rtol=0)
+    nowhere = batch | {"cube_centre": torch.zeros(2, 3)}
+    with pytest.raises(ValueError, match=r"root_depth 'cube': expected batch\['cube_centre'\]"):
+        stirred(root_depth="cube").predict_step(HandBatch(nowhere), 0)
+
+
+def test_refinement_descends_and_each_picture_is_refined_on_its_own():
+    module, batch = stirred(refinement_steps=8, refiner=False), rendered_hands()
+    estimate = module.estimate(batch)
+    found = module.refine(estimate, batch, keep_path=True)
+    assert (found.values[-1] < found.values[0]).all() and found.path.shape == (9, 2, 63)
+    alone = module.refine(module.estimate(second(batch)), second(batch))
+    torch.testing.assert_close(alone.parameters[0], found.parameters[1], atol=2e-3, rtol=0)
+    assert all(p.grad is None for p in module.parameters()), "weights are left alone"
+    with torch.inference_mode():
+        inside = module.refine(module.estimate(batch), batch)
+    torch.testing.assert_close(inside.parameters, found.parameters, atol=1e-4, rtol=0)
+    plain = stirred(refinement_steps=0)
+    estimate = plain.estimate(batch)
+    assert plain.refined(estimate, batch) is estimate
+
+
+def test_the_refiner_moves_places_inside_the_loop_and_features_pull():
+    batch = rendered_hands()
+    module = stirred(refinement_steps=2, refinement_features=0.0, laplacian_weight=0.0)
+    estimate = module.estimate(batch)
+    assert not torch.equal(module.refine(estimate, batch).places, estimate.places[-1])
+    still = stirred(refinement_steps=2, refiner=False, refinement_features=0.0, laplacian_weight=0.0)
+    estimate = still.estimate(batch)
+    found = still.refine(estimate, batch)
+    assert torch.equal(found.places, estimate.places[-1])
+    pulled = stirred(refinement_steps=2, refiner=False, refinement_features=10.0, laplacian_weight=0.0)
+    assert not torch.allclose(pulled.refine(estimate, batch).parameters, found.parameters)
+
+
+def test_bad_input():
+    for settings, message in (
+        ({"lr": 0.0}, "lr: expected a finite number above 0"),
+        ({"shape_weight": -1.0}, "shape_weight: expected a finite number of at least 0"),
+        ({"camera": "fisheye"}, "camera: expected one of 'pinhole', 'parallel'"),
+        ({"root_depth": "guess"}, "root_depth: expected one of"),
+        ({"convention": "nobody"}, "convention: expected one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            method(**settings)
+    batch = rendered_hands()
+    with pytest.raises(ValueError, match="missing rgb"):
+        method().estimate(HandBatch({k: v for k, v in batch.items() if k != "rgb"}))
+    with pytest.raises(ValueError, match=r"batch\['rgb'\]: expected finite"):
+        method().predict_step(HandBatch(batch | {"rgb": batch["rgb"] * torch.nan}), 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_picture_is_learnt(seed):
+    batch = rendered_hands(1, size=128, seed=seed)
+    module = learn(method(root_depth="label", articulation_weight=10.0, prior_weight=0.0), batch, 400, 3e-3)
+    with torch.no_grad():
+        hand = module.estimate(batch).hand
+        depth = module.root_depth(hand, batch)
+        for name, points in (("joints_3d", hand.joints), ("vertices", hand.vertices)):
+            error = (in_camera(points, depth, batch["K"], 128) - batch[name]).norm(dim=-1).mean()
+            assert 1000 * error < 2, f"{name}: {1000 * error:.2f} mm"
+        assert overlap(module.silhouette(hand, 128), batch["mask"]) > 0.95
