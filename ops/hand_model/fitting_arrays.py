@@ -3,7 +3,7 @@
 A hand is M numbers in a row: 45 angles, 9 of its rotation, 3 of its place, S of its shape, the logarithm of its scale.
 Parameters stand in the same order, with 3 for the rotation, and the scale only if it is fitted.
 
-Letters: P points, S shape components, N parameters.
+Letters: B batch, P points, S shape components, N parameters.
 """
 
 from typing import NamedTuple
@@ -25,10 +25,18 @@ class Tables(NamedTuple):
     offsets: Array  # (P, 3) of points
     bones: Array  # (P,) int64 4 * finger + number of its joints that turn the offset
     moved: Array  # (P, 2) int64 first and last + 1 of the angles that move a point
-    firsts: Array  # (N,) int64 first column that is not 0 in a row of the normal equations
+    lasts: Array  # (N,) int64 last + 1 of the angles that normal equations tie to a parameter; 0 beyond the angles
     beliefs: Array  # (45, 4) lowest, highest, middle, 1 / spread^2 of the angles, radians
     limit: float  # 1 / (standard deviation beyond a limit)^2
     scale: float  # 1 / (standard deviation of the logarithm of the scale)^2
+
+
+class Labels(NamedTuple):
+    """What hands are fitted to."""
+
+    target: Array  # (B, P, 3) metres or (B, P, 2) pixels
+    weight: Array  # (B, P) 1 / sigma, 0 where there is no label
+    camera: Array  # (B, 4) fx, fy, cx, cy; unused in space
 
 
 class Work(NamedTuple):
@@ -45,8 +53,8 @@ class Work(NamedTuple):
     growth: Array  # (21, 3, S) slopes of joints to shape
     arms: Array  # (15, 3) from every finger joint to one point
     rows: Array  # (3, N) slopes of one point
-    normal: Array  # (N, N) lower half
-    factor: Array  # (N, N) lower half
+    normal: Array  # (N, N) upper half
+    factor: Array  # (N, N) upper half, inverse numbers on the diagonal
     slope: Array  # (N,)
     step: Array  # (N,)
     matrix: Array  # (3, 3)

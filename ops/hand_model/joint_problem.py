@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ops.checks import check_positive
 from ops.hand_model.conventions import PointSet, point_set
-from ops.hand_model.fitting_arrays import PLACE, SHAPE, TURN, Tables, workspace
+from ops.hand_model.fitting_arrays import PLACE, SHAPE, TURN, Labels, Tables, workspace
 from ops.hand_model.joint_skeleton import ANGLES, FINGERS, LEVELS, JointSkeleton, SkeletonPoints, finger_joints
 from ops.hand_model.model import HandModel, open_hand
 from ops.hand_model.numba_fitting import NEAREST, minimise_kernel
@@ -101,12 +101,12 @@ class JointProblem:
         camera = torch.zeros(len(hands), 4, dtype=torch.float64)
         if labels.K is not None:
             camera[:, :2], camera[:, 2:] = labels.K[:, (0, 1), (0, 1)], labels.K[:, :2, 2]
-        given = [tensor.double().contiguous().numpy() for tensor in (labels.target, labels.weight, camera)]
+        given = Labels(*(tensor.double().contiguous().numpy() for tensor in (labels.target, labels.weight, camera)))
         tables, costs = self.tables(), np.empty(len(hands))
 
         def part(start: int, stop: int) -> None:
-            work = workspace(len(self.points.offsets), self.skeleton.shape_size, len(tables.firsts))
-            minimise_kernel(start, stop, tables, hands, *given, steps, work, costs)
+            work = workspace(len(self.points.offsets), self.skeleton.shape_size, len(tables.lasts))
+            minimise_kernel(start, stop, tables, hands, given, steps, work, costs)
 
         over_batch(part, len(costs))
         found = torch.from_numpy(hands)
@@ -121,7 +121,7 @@ class JointProblem:
         return Tables(
             **self.skeleton.tables(),
             **points,
-            firsts=_first_columns(points["moved"], columns),
+            lasts=_last_angles(points["moved"], columns),
             beliefs=torch.stack([self.low, self.high, self.middle, self.spread**-2], 1).numpy(),
             limit=self.priors.limit**-2,
             scale=self.priors.scale**-2,
@@ -153,13 +153,12 @@ def projected(points: Tensor, K: Tensor) -> Tensor:
     return points[..., :2] / points[..., 2:].clamp_min(NEAREST) * focal + centre
 
 
-def _first_columns(moved: np.ndarray, columns: int) -> np.ndarray:
-    """(N,) first column that is not 0 of every row of the normal equations: a point ties the angles that move it."""
-    first = np.arange(columns)
-    for start, stop in moved:
-        first[start:stop] = np.minimum(first[start:stop], start)
-    first[ANGLES:] = 0
-    return first
+def _last_angles(moved: np.ndarray, parameters: int) -> np.ndarray:
+    """(N,) last + 1 of the angles that a row of the normal equations, and of their factor, ties to each parameter."""
+    last = np.arange(1, ANGLES + 1)
+    for start, stop in moved:  # a point ties the angles that move it
+        last[start:stop] = np.maximum(last[start:stop], stop)
+    return np.concatenate([np.maximum.accumulate(last), np.zeros(parameters - ANGLES, dtype=np.int64)])
 
 
 def _angle_priors(model: HandModel, priors: FitPriors) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ import math
 from numba import njit
 from numpy import ndarray as Array
 
-from ops.hand_model.fitting_arrays import ANGLES, PLACE, SHAPE, TURN, Tables, Work
+from ops.hand_model.fitting_arrays import ANGLES, PLACE, SHAPE, TURN, Labels, Tables, Work
 
 MAX_SHAPE = 3.0  # the open hand's shape space is made for |beta| <= 3
 LARGEST_TURN = 0.5  # radians in one step: beyond it the linear model means nothing
@@ -248,21 +248,22 @@ def _add_products(rows: Array, i: int, first: int, stop: int, normal: Array) -> 
 
 @njit(**_INNER)
 def _add_point(first: int, stop: int, rows: Array, residuals: Array, normal: Array, slope: Array) -> None:
-    # J^T J, up to the diagonal, and J^T r of a point that angles first..stop-1 move
+    # J^T J, from the diagonal on, and J^T r of a point that angles first..stop-1 move
+    last = len(slope)
     for i in range(first, stop):
         slope[i] += rows[0, i] * residuals[0] + rows[1, i] * residuals[1] + rows[2, i] * residuals[2]
-        _add_products(rows, i, first, i + 1, normal)
-    for i in range(ANGLES, len(slope)):
+        _add_products(rows, i, i, stop, normal)
+        _add_products(rows, i, ANGLES, last, normal)
+    for i in range(ANGLES, last):
         slope[i] += rows[0, i] * residuals[0] + rows[1, i] * residuals[1] + rows[2, i] * residuals[2]
-        _add_products(rows, i, first, stop, normal)
-        _add_products(rows, i, ANGLES, i + 1, normal)
+        _add_products(rows, i, i, last, normal)
 
 
 @njit(**_INNER)
 def _begin_with_priors(beliefs: Array, limit: float, scale: float, hand: Array, normal: Array, slope: Array) -> None:
     for i in range(len(slope)):
         slope[i] = 0
-        for j in range(i + 1):
+        for j in range(i, len(slope)):
             normal[i, j] = 0
     for a in range(ANGLES):
         excess = hand[a] - min(max(hand[a], beliefs[a, 0]), beliefs[a, 1])
@@ -293,25 +294,39 @@ def _linearise(tables: Tables, hand: Array, weight: Array, camera: Array, dimens
 
 
 @njit(**_INNER)
-def _solve(firsts: Array, damping: float, normal: Array, slope: Array, factor: Array, step: Array) -> None:
-    # the step by Cholesky's factor L L^T of the damped normal equations; not a number where they have none
-    for i in range(len(step)):
-        right = -slope[i]
-        pivot = normal[i, i] + damping * max(normal[i, i], LEAST_CURVATURE)
-        for j in range(firsts[i], i):
-            total = normal[i, j]
-            for k in range(max(firsts[i], firsts[j]), j):
-                total -= factor[i, k] * factor[j, k]
-            total /= factor[j, j]
-            factor[i, j] = total
-            right -= total * step[j]
-            pivot -= total * total
-        factor[i, i] = math.sqrt(pivot)
-        step[i] = right / factor[i, i]
-    for i in range(len(step) - 1, -1, -1):
-        step[i] /= factor[i, i]
-        for k in range(firsts[i], i):
-            step[k] -= factor[i, k] * step[i]
+def _eliminate(factor: Array, k: int, i: int, first: int, stop: int) -> None:
+    # row k from row i, some columns
+    share = factor[k, i]
+    for j in range(first, stop):
+        factor[i, j] -= share * factor[k, j]
+
+
+@njit(**_INNER)
+def _solve(lasts: Array, damping: float, normal: Array, slope: Array, factor: Array, step: Array) -> None:
+    # the step by Cholesky's factor U^T U of the damped normal equations; not a number where they have none
+    size = len(step)
+    for i in range(size):
+        step[i] = -slope[i]
+        for j in range(i, size):
+            factor[i, j] = normal[i, j]
+        factor[i, i] += damping * max(normal[i, i], LEAST_CURVATURE)
+    for k in range(size):
+        border, inverse = max(ANGLES, k + 1), 1 / math.sqrt(factor[k, k])
+        factor[k, k] = inverse
+        step[k] *= inverse
+        for j in range(k + 1, size):
+            factor[k, j] *= inverse
+            step[j] -= factor[k, j] * step[k]
+        for i in range(k + 1, lasts[k]):
+            _eliminate(factor, k, i, i, lasts[k])
+            _eliminate(factor, k, i, ANGLES, size)
+        for i in range(border, size):
+            _eliminate(factor, k, i, i, size)
+    for k in range(size - 1, -1, -1):
+        total = step[k]
+        for j in range(k + 1, size):
+            total -= factor[k, j] * step[j]
+        step[k] = total * factor[k, k]
 
 
 @njit(**_INNER)
@@ -353,7 +368,7 @@ def _minimise(
     for _ in range(steps):
         if better:  # otherwise the hand is where it was
             _linearise(tables, hand, weight, camera, target.shape[1], work)
-        _solve(tables.firsts, damping, work.normal, work.slope, work.factor, work.step)
+        _solve(tables.lasts, damping, work.normal, work.slope, work.factor, work.step)
         _move(hand, work.step, work.matrix, proposal)
         new = _cost(tables, proposal, target, weight, camera, work)
         better = new < cost
@@ -370,30 +385,12 @@ def _minimise(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def minimise_kernel(
-    start: int,
-    stop: int,
-    tables: Tables,
-    hands: Array,
-    target: Array,
-    weight: Array,
-    camera: Array,
-    steps: int,
-    work: Work,
-    costs: Array,
+    start: int, stop: int, tables: Tables, hands: Array, labels: Labels, steps: int, work: Work, costs: Array
 ) -> None:
-    """Move hands to where they cost least, in place, and write what they cost. See `fitting_reference.minimise`.
+    """Move hands (B, M) to where they cost least, in at most so many steps, and write what they cost, (B,).
 
-    Args:
-        start: first hand.
-        stop: last hand + 1.
-        tables: the problem.
-        hands: (B, M) of `fitting_arrays`.
-        target: (B, P, D) metres or pixels.
-        weight: (B, P) 1 / sigma, 0 where there is no label.
-        camera: (B, 4) fx, fy, cx, cy; unused if D is 3.
-        steps: at most so many.
-        work: memory of this thread.
-        costs: (B,) is written.
+    See `fitting_reference.minimise`; `work` is memory of this thread.
     """
     for n in range(start, stop):
-        costs[n] = _minimise(tables, hands[n], target[n], weight[n], camera[n], steps, work)
+        target, weight, camera = labels.target[n], labels.weight[n], labels.camera[n]
+        costs[n] = _minimise(tables, hands[n], target, weight, camera, steps, work)

@@ -11,7 +11,7 @@ from ops.hand_model import HandLayer, fitting_reference, numba_fitting, open_han
 from ops.hand_model.calibration import calibrate_points
 from ops.hand_model.conventions import PointSet, convention_points, joints_in_conventions, point_set
 from ops.hand_model.fitting import convert_joints, fit_joints, fit_joints_2d
-from ops.hand_model.fitting_arrays import workspace
+from ops.hand_model.fitting_arrays import Labels, workspace
 from ops.hand_model.fitting_start import start_3d
 from ops.hand_model.joint_problem import FitLabels, FitPriors, FitState, JointProblem, hand_rows
 from ops.hand_model.joint_skeleton import JointSkeleton, SkeletonPoints
@@ -98,8 +98,8 @@ def test_kernels_give_the_points_and_slopes_of_tensor_operations(points):
             only[0, p] = 1
             for steps in (0, 1):  # what a step leaves in the memory are slopes of the last labelled point
                 work = workspace(len(places), 10, wanted.shape[-1])
-                given = hand.numpy().copy(), nowhere, only, np.zeros((1, 4))
-                numba_fitting.minimise_kernel(0, 1, tables, *given, steps, work, np.zeros(1))
+                labels, start = Labels(nowhere, only, np.zeros((1, 4))), hand.numpy().copy()
+                numba_fitting.minimise_kernel(0, 1, tables, start, labels, steps, work, np.zeros(1))
                 if steps == 0:
                     torch.testing.assert_close(torch.from_numpy(work.placed), places, atol=1e-12, rtol=1e-9)
             found = work.rows[:, [*range(45, 51), *range(45), *range(51, 62)]]  # angles come first there
