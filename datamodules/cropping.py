@@ -23,6 +23,7 @@ from ops.checks import check_choice, check_not_negative
 from ops.joints import CANONICAL_JOINTS, UNLABELLED
 
 JOINTS = len(CANONICAL_JOINTS)
+ROOT = CANONICAL_JOINTS.index("middle_mcp")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class CropRule:
         centre_jitter: standard deviation per axis of a cube's centre in training, metres, cut at two of them; that of
             the rendered domains' detector.
         square: side of the square over the larger side of the box around the 2D joints.
+        centre: of the square: of the joints' "box", or the "root", the middle finger's knuckle, where it is labelled.
         shift: largest shift of the square in training, as a share of its side, along u and v.
         zoom: largest change of the square's side in training: a factor within [1 / (1 + zoom), 1 + zoom].
     """
@@ -41,11 +43,13 @@ class CropRule:
     around: Literal["auto", "cube", "square"] = "auto"
     centre_jitter: float = 0.008
     square: float = 1.5
+    centre: Literal["box", "root"] = "box"
     shift: float = 0.05
     zoom: float = 0.1
 
     def __post_init__(self) -> None:
-        check_choice("around", self.around, get_args(CropRule.__annotations__["around"]))
+        for name in ("around", "centre"):
+            check_choice(name, getattr(self, name), get_args(CropRule.__annotations__[name]))
         check_not_negative(centre_jitter=self.centre_jitter, shift=self.shift, zoom=self.zoom)
         if not self.square >= 1:
             raise ValueError(f"square: expected at least 1, which just holds the joints, got {self.square}")
@@ -167,7 +171,7 @@ class _Labels:
         counted = self.valid & self.has_3d[:, None]
         return (self.joints_3d * counted[..., None]).sum(1, dtype=np.float64) / np.maximum(counted.sum(1), 1)[:, None]
 
-    def squares(self, factor: float) -> np.ndarray:
+    def squares(self, rule: CropRule) -> np.ndarray:
         """Centres u, v and sides (B, 3), pixels, around the valid 2D joints; the whole picture where there are none."""
         height, width = np.array([frame.size for frame in self.frames]).T
         squares = np.stack([(width - 1) / 2, (height - 1) / 2, np.maximum(height, width)], 1)
@@ -175,7 +179,10 @@ class _Labels:
             labelled = self.valid[..., None]
             low = np.where(labelled, self.joints_2d, np.inf).min(1)
             high = np.where(labelled, self.joints_2d, -np.inf).max(1)
-            boxes = np.concatenate([(low + high) / 2, factor * (high - low).max(1, keepdims=True)], 1)
+            boxes = np.concatenate([(low + high) / 2, rule.square * (high - low).max(1, keepdims=True)], 1)
+            if rule.centre == "root":
+                rooted = self.valid[:, ROOT]
+                boxes[rooted, :2] = self.joints_2d[rooted, ROOT]
             squares[self.has_2d] = boxes[self.has_2d]
         return squares
 
@@ -208,7 +215,7 @@ def _cubes(labels: _Labels, rule: CropRule, keys: Keys | None) -> tuple[Tensor, 
 
 def _squares(labels: _Labels, rule: CropRule, keys: Keys | None) -> tuple[Tensor, Tensor]:
     """Centres (B, 2) and sides (B,), pixels, around the 2D joints; the whole picture where there are none."""
-    squares = labels.squares(rule.square)
+    squares = labels.squares(rule)
     if keys is not None:
         draws = Draws(keys_of("square", keys))
         squares[:, :2] += squares[:, 2:] * draws.uniform(-rule.shift, rule.shift, (2,))

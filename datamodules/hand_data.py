@@ -64,7 +64,7 @@ class HandData(lightning.LightningDataModule):
         render_on: "worker" renders in the workers on the CPU; "device" lets workers only draw parameters and renders
             batches where the model is.
         hide: labels hidden from training, per source: {sensor: [mesh, parts]} leaves joints only.
-        crop: how frames of datasets are cut.
+        crop: how frames of datasets are cut; rendered hands, too, where it is by squares.
         augment: changes of training batches; None leaves them.
         max_bad_samples: records of an epoch that may be unusable: they are replaced, counted and reported. Evaluation
             allows none.
@@ -115,7 +115,7 @@ class HandData(lightning.LightningDataModule):
             raise ValueError(
                 "backgrounds: stand behind hands of the domain photo alone, and no source is; leave it out"
             )
-        look = self.modalities, convention, behind
+        look = self.modalities, convention, behind, self.crop
         self.renderer = HandRenderer(self.model, image_size, *look) if rendered else None
         self._samplers = {name: source.sampler(self.model) for name, source in rendered.items()}
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from datamodules.augmentation import Augmentation
+from datamodules.cropping import CropRule
 from datamodules.domains import DOMAINS, SPLITS
 from datamodules.hand_data import HandData
 from datamodules.hand_sampler import HandSampler
@@ -45,6 +46,7 @@ class RenderedHandsData(HandData):
         hide: labels hidden from training, per domain: {sensor: [mesh, parts]} leaves joints only.
         convention: joint convention of the labels.
         backgrounds: folder of pictures to stand behind hands of the domain photo; None draws rooms.
+        crop: how pictures are cut, by a cube unless this says squares.
         augment: changes of training batches; None leaves them.
     """
 
@@ -65,6 +67,7 @@ class RenderedHandsData(HandData):
         hide: dict[str, list[Hidable]] | None = None,
         convention: str = "open",
         backgrounds: str | None = None,
+        crop: CropRule | None = None,
         augment: Augmentation | None = None,
     ) -> None:
         shares = {domains: 1.0} if isinstance(domains, str) else dict(domains)
@@ -85,6 +88,7 @@ class RenderedHandsData(HandData):
             modalities=modalities,
             convention=convention,
             backgrounds=backgrounds,
+            crop=crop,
             render_on=render_on,
             hide=hide,
             augment=augment,

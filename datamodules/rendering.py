@@ -8,12 +8,13 @@ from torch import Tensor
 
 from datamodules.appearance import backgrounds, skin_table
 from datamodules.batch import RIGHT, HandBatch
+from datamodules.cropping import ROOT, CropRule
 from datamodules.hand_sampler import CUBE_SIDE, HandParameters, rows_of_parameters
 from datamodules.photo import Photographer
 from datamodules.photo_scene import PictureFolder
 from datamodules.sensor_noise import add_sensor_noise
 from datamodules.wrist import closed_faces
-from ops.camera import PinholeCamera, cube_crop, project
+from ops.camera import PinholeCamera, crop_affine, cube_crop, project, transform_intrinsics
 from ops.checks import check_choice
 from ops.hand_model import HandLayer, HandModel
 from ops.render import Light, Surface, face_parts, render, render_labels, render_labels_rgb, vertex_light
@@ -31,6 +32,8 @@ class HandRenderer(torch.nn.Module):
         modalities: pictures to make; the mask comes with any of them.
         convention: joint convention of the labels.
         backgrounds: pictures to stand behind hands of photographs; None draws them.
+        crop: how pictures are cut; None, and all but squares, is the cube around the detected centre. A square is moved
+            by as much as the detection is off.
 
     Attributes:
         lean: give what a worker should send: rgb as uint8, and no mask where depth says the same; fresh shared memory
@@ -46,6 +49,7 @@ class HandRenderer(torch.nn.Module):
         modalities: Sequence[Modality] = ("depth", "parts"),
         convention: str = "open",
         backgrounds: PictureFolder | None = None,
+        crop: CropRule | None = None,
     ) -> None:
         super().__init__()
         for name in modalities:
@@ -57,6 +61,7 @@ class HandRenderer(torch.nn.Module):
         self.image_size = image_size
         self.modalities = tuple(modalities)
         self.convention = convention
+        self.squares = crop if crop is not None and crop.around == "square" else None
         self.hand_model_id = model.id
         self.layer = HandLayer(model, pose_space="matrix", convention=convention)
         faces = torch.from_numpy(closed_faces(model.faces))
@@ -80,7 +85,11 @@ class HandRenderer(torch.nn.Module):
         """Labels and the crop's camera."""
         centre = parameters.cube_centre
         side = torch.full_like(centre[:, 0], CUBE_SIDE)
-        crop, K = cube_crop(centre, side, parameters.camera, self.image_size)
+        if self.squares is None:
+            crop, K = cube_crop(centre, side, parameters.camera, self.image_size)
+        else:
+            crop = self._square(self.squares, parameters, joints)
+            K = transform_intrinsics(parameters.camera, crop)
         return HandBatch(
             K=K,
             crop=crop,
@@ -96,6 +105,16 @@ class HandRenderer(torch.nn.Module):
             convention=[self.convention] * len(joints),
             hand_model=[self.hand_model_id] * len(joints),
         )
+
+    def _square(self, rule: CropRule, parameters: HandParameters, joints: Tensor) -> Tensor:
+        """Maps (B, 2, 3) from the whole picture to squares around its joints (B, 21, 3)."""
+        camera = parameters.camera
+        pixels = project(joints, camera)
+        low, high = pixels.amin(1), pixels.amax(1)
+        centre = (low + high) / 2 if rule.centre == "box" else pixels[:, ROOT]
+        off = (parameters.cube_centre - parameters.hand_centre)[:, :2] / parameters.hand_centre[:, 2:]
+        centre = centre + camera[:, 0, 0, None] * off
+        return crop_affine(centre, rule.square * (high - low).amax(1), self.image_size)
 
     def _pictures(self, parameters: HandParameters, batch: HandBatch) -> HandBatch:
         depth, parts, rgb = self._seen(parameters, batch["vertices"], batch["K"])

@@ -50,6 +50,18 @@ def test_colours_are_where_the_joints_are(provides, side, size):
         assert offset(batch["rgb"][row, 0].numpy(), drawn) < 0.03
 
 
+def test_a_square_may_stand_around_the_root():
+    both, root = (crops(("rgb", "3d"), size=100, rule=CropRule(centre=centre)) for centre in ("box", "root"))
+    torch.testing.assert_close(root["joints_2d"][:, 9], torch.full((6, 2), 49.5), atol=1e-3, rtol=0)
+    torch.testing.assert_close(root["crop"][:, 0, 0], both["crop"][:, 0, 0]), "its side is that of the box"
+    torch.testing.assert_close(project(root["joints_3d"], root["K"]), root["joints_2d"], atol=0.01, rtol=0)
+    frame = frames(1, ("rgb", "3d"))[0]
+    valid = np.arange(21) != 9
+    rootless = HandFrame(**vars(frame) | {"joint_valid": valid})
+    around = [crop_frames([rootless], CropRule(centre=centre), 100)["crop"] for centre in ("box", "root")]
+    assert torch.equal(*around)
+
+
 def test_depth_mask_and_parts_are_the_nearest_pixels():
     batch = crops()
     for row in range(3):

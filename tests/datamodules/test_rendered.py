@@ -5,6 +5,7 @@ from scipy.spatial.transform import Rotation
 
 from datamodules.appearance import _BACKGROUND, _GRIDS, _STRENGTHS, backgrounds
 from datamodules.batch import check_batch
+from datamodules.cropping import CropRule
 from datamodules.domains import CLEAN, DOMAINS, SENSOR
 from datamodules.fingerprint import fingerprint, stored_fingerprints
 from datamodules.hand_sampler import CUBE_SIDE, MAX_SHAPE, HandSampler
@@ -395,3 +396,20 @@ def test_a_sheet_that_cannot_be_drawn_ends_in_a_message(arguments, message, tmp_
         main()
     assert end.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_rendered_hands_are_cut_by_squares_where_asked_for():
+    settings = {"batch_size": 6, "epoch_size": 6, "image_size": 60, "modalities": ["rgb"], "num_workers": 0}
+    rule = CropRule(around="square", square=1.5, centre="root")
+    cube, square = (
+        next(iter(RenderedHandsData("clean", crop=crop, **settings).train_dataloader())) for crop in (None, rule)
+    )
+    assert torch.equal(cube["joints_3d"], square["joints_3d"]) and not torch.equal(cube["K"], square["K"])
+    torch.testing.assert_close(project(square["joints_3d"], square["K"]), square["joints_2d"])
+    pixels = square["joints_2d"]
+    torch.testing.assert_close((pixels.amax(1) - pixels.amin(1)).amax(1), torch.full((6,), 40.0))  # 60 / 1.5
+    off = pixels[:, 9] - 29.5
+    assert 0 < off.abs().max() < 60 * 0.2, "moved by the detector's error"
+    inside = pixels.round().long().clamp(0, 59)
+    hit = square["mask"][:, 0][torch.arange(6)[:, None], inside[..., 1], inside[..., 0]]
+    assert hit[:, 1:].mean() > 0.9, "the mask is where the joints are"
