@@ -61,6 +61,14 @@ def scores(maps: Tensor, parts: Tensor) -> Figures:
     return {name: figures[name] for name in SCORES}
 
 
+def voted(maps: Tensor, dictionary: PatchDictionary) -> Tensor:
+    """Maps (N, S, S) restored by nearest neighbours and equation 2; those without foreground as they are."""
+    seen = maps.flatten(1).any(1)
+    result = maps.clone()
+    result[seen] = restore(maps[seen], dictionary).maps
+    return result
+
+
 def restored(maps: Tensor, dictionary: PatchDictionary, backend: Backend = "auto") -> dict[str, Tensor]:
     """The rows of the paper's table 2, each (N, S, S): one search of ten neighbours serves them all.
 
