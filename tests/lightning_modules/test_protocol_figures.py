@@ -1,8 +1,10 @@
 """Validation and test judged by the datasets' protocols: what is logged is what evaluate says of the written files."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +18,11 @@ from datamodules import labels
 from lightning_modules import compare, evaluate
 from lightning_modules.batch_predictions import BatchPredictions
 from lightning_modules.callbacks.protocol_figures import ProtocolFigures, SourceJudge
+from lightning_modules.evaluation_pairs import evaluate_files
 from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.protocols import PROTOCOL_OF_DATASET, PROTOCOLS, protocol, protocols_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Guess(LightningModule):
@@ -112,6 +117,22 @@ def test_logged_figures_are_those_of_evaluate(train, config, datasets, tmp_path,
     monkeypatch.setattr(sys, "argv", ["compare", "--run", str(cli.folder / "figures" / "mine.json")])
     compare.main()
     assert "this run" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_ranks_judge_as_one(train, config, datasets, tmp_path):
+    words = ["--trainer.devices=2", "--trainer.strategy=ddp", "--picture_samples=0", f"--runs={train.runs}"]
+    command = [sys.executable, "train.py", "fit", f"--config={config}", *words]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    (folder,) = (train.runs / "guess").iterdir()
+    for source, dataset, name in (("mine", "nyu", "nyu-14"), ("rhd", "rhd", "rhd-eval-util")):
+        labels.main([dataset, str(datasets / dataset), "--split", "test", "--out", str(tmp_path / f"{source}.npz")])
+        metric = protocol(name)
+        evaluate_files(folder / "predictions" / f"{source}.npz", tmp_path / f"{source}.npz", metric)
+        written = json.loads((folder / "figures" / f"{source}.json").read_text())
+        expected = json.loads(json.dumps(metric.compute()))
+        assert {figure: written[figure] for figure in expected} == expected
 
 
 def test_a_test_predicts_every_sample_once(train, config):
