@@ -63,7 +63,7 @@ def scores(maps: Tensor, parts: Tensor) -> Figures:
 
 def voted(maps: Tensor, dictionary: PatchDictionary) -> Tensor:
     """Maps (N, S, S) restored by nearest neighbours and equation 2; those without foreground as they are."""
-    seen = maps.flatten(1).any(1)
+    seen = (maps > 0).flatten(1).any(1)
     result = maps.clone()
     result[seen] = restore(maps[seen], dictionary).maps
     return result
