@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.batch import HandBatch
 from ops.camera import project
-from ops.drawing import draw_skeleton, enlarge, part_colours, tile
+from ops.drawing import bgr_bytes, draw_skeleton, enlarge, part_colours, tile
 
 _COLUMNS = 6  # hands side by side; each hand is four pictures in a square
 _ZOOM = 2  # thin lines need room
@@ -33,8 +33,7 @@ def _tile(batch: HandBatch, faces: np.ndarray, index: int) -> np.ndarray:
     parts = enlarge(part_colours()[batch["parts"][index].numpy()], _ZOOM)
     outline = enlarge(np.repeat(batch["mask"][index, 0].numpy()[..., None] * 120, 3, 2).astype(np.uint8), _ZOOM)
     _draw_outline(outline, project(batch["vertices"][index][None], batch["K"][index])[0], faces)
-    rgb = (255 * batch["rgb"][index]).to(torch.uint8).permute(1, 2, 0).numpy()
-    joints = enlarge(np.ascontiguousarray(rgb[..., ::-1]), _ZOOM)
+    joints = enlarge(bgr_bytes(batch["rgb"][index]), _ZOOM)
     draw_skeleton(joints, batch["joints_2d"][index].numpy(), factor=_ZOOM)
     cell = np.vstack([np.hstack([depth, parts]), np.hstack([outline, joints])])
     return cv2.copyMakeBorder(cell, 0, 2, 0, 2, cv2.BORDER_CONSTANT, value=(60, 60, 60))

@@ -16,6 +16,7 @@ from lightning_modules.overlay import draw_overlay
 from lightning_modules.prediction import Frame, HandPrediction
 from lightning_modules.prediction_files import write_joints, write_mesh, write_predictions
 from ops.camera import project
+from ops.drawing import Picture
 from ops.hand_model import open_hand
 from ops.patch_restoration import PatchDictionary, restore
 
@@ -43,16 +44,22 @@ def predict_refined(
     """
     for _ in range(rounds):
         seen = centre
-        with torch.no_grad():
-            prediction = method.predict_step(crop(seen), 0)
-        if prediction.frame != Frame.ABSOLUTE:
-            raise ValueError(
-                f"{type(method).__name__} gives joints in the frame '{prediction.frame}', but the overlay needs the "
-                "camera's; choose the checkpoint of a method that gives these with --ckpt"
-            )
+        prediction = predict_once(method, crop(seen))
         hand = prediction.joints_3d if prediction.vertices is None else prediction.vertices
         centre = hand[0].mean(0).numpy()
     return Refined(prediction, seen)
+
+
+def predict_once(method: LightningModule, batch: HandBatch) -> HandPrediction:
+    """What a method predicts of a batch, in the camera's frame."""
+    with torch.no_grad():
+        prediction = method.predict_step(batch, 0)
+    if prediction.frame != Frame.ABSOLUTE:
+        raise ValueError(
+            f"{type(method).__name__} gives joints in the frame '{prediction.frame}', but the overlay needs the "
+            "camera's; choose the checkpoint of a method that gives these with --ckpt"
+        )
+    return prediction
 
 
 def restored_parts(prediction: HandPrediction, dictionary: PatchDictionary) -> np.ndarray:
@@ -81,23 +88,25 @@ def restored_parts(prediction: HandPrediction, dictionary: PatchDictionary) -> n
 def write_results(
     files: dict[str, Path],
     facts: dict[str, object],
-    depth: np.ndarray,
+    frame: Picture,
+    seen: Picture,
     K: Tensor,
     batch: HandBatch,
     prediction: HandPrediction,
     parts: dict[str, np.ndarray],
 ) -> None:
-    """Write overlay, joints, mesh (where the method has one) and prediction file of the one hand of `prediction`.
+    """Write overlay, joints, meshes (where the method has one) and prediction file of the one hand of `prediction`.
 
     A reader of the prediction file has the frame, not the crop: `joints_2d` are the frame's pixels there, and a part
     picture of the crop is left out.
 
     Args:
-        files: paths under "overlay.png", "joints.json", "mesh.obj" and "prediction.npz".
+        files: paths under "overlay.png", "joints.json", "mesh.obj", "mesh.glb" and "prediction.npz".
         facts: written beside the joints.
-        depth: (H, W) metres, the frame.
+        frame: (H, W, 3) what the camera saw, to draw on.
+        seen: (S, S, 3) the crop, not mirrored.
         K: (3, 3) of the frame.
-        batch: the crop to draw on, not mirrored.
+        batch: the crop, not mirrored.
         prediction: of one hand, absolute.
         parts: part maps (S, S) of that crop to draw, by name.
     """
@@ -106,30 +115,22 @@ def write_results(
         raise ValueError(f"prediction made with hand model '{prediction.hand_model}', expected '{model.id}'")
     joints, vertices = prediction.joints_3d[0], None if prediction.vertices is None else prediction.vertices[0]
     if vertices is None:
-        files = {kind: path for kind, path in files.items() if kind != "mesh.obj"}
+        files = {kind: path for kind, path in files.items() if not kind.startswith("mesh")}
     left = facts["side"] == "left"
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    near = float(batch["cube_centre"][0, 2] - batch["cube_side"][0] / 2)
-    cube = (near, near + float(batch["cube_side"][0]))
-    picture = draw_overlay(
-        depth,
-        batch["depth"][0, 0].numpy(),
-        K,
-        batch["crop"][0],
-        cube,
-        joints,
-        vertices,
-        model,
-        str(facts["method"]),
-        parts,
+    hand = joints, vertices, model
+    cv2.imwrite(
+        str(files["overlay.png"]), draw_overlay(frame, seen, K, batch["crop"][0], *hand, str(facts["method"]), parts)
     )
-    cv2.imwrite(str(files["overlay.png"]), picture)
     facts = {**facts, "hand_model": prediction.hand_model, "joint_convention": prediction.convention}
+    if prediction.confidence is not None:
+        facts["confidence"] = round(float(prediction.confidence[0]), 4)
     pixels = project(joints[None], K)
     write_joints(files["joints.json"], joints, pixels[0], facts)
     if vertices is not None:
-        write_mesh(files["mesh.obj"], vertices, model.faces, mirrored=left)
+        for kind in ("mesh.obj", "mesh.glb"):
+            write_mesh(files[kind], vertices, model.faces, mirrored=left)
     in_frame = replace(prediction, joints_2d=pixels, parts=None)
     write_predictions(files["prediction.npz"], in_frame, batch["key"])
     for path in files.values():

@@ -1,4 +1,4 @@
-"""A prediction drawn over the depth frame it was made from."""
+"""A prediction drawn over the picture it was made from."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from ops.camera import project, transform_intrinsics
-from ops.drawing import Picture, caption, draw_skeleton, enlarge, part_colours, shade_depth
+from ops.drawing import Picture, caption, draw_skeleton, enlarge, part_colours
 from ops.hand_model import HandModel
 from ops.render.labels import face_parts, render_labels
 
 CROP_SIZE = 512  # pixels that a crop is drawn at, or as near as whole pixels allow
-PART_SHARE = 0.6  # of a part's colour over the depth below it
+FRAME_HEIGHT = 720  # pixels; larger frames are drawn smaller
+PART_SHARE = 0.6  # of a part's colour over the picture below it
 
 
 def draw_overlay(
-    depth: np.ndarray,
-    crop_depth: np.ndarray,
+    frame: Picture,
+    seen: Picture,
     K: Tensor,
     crop: Tensor,
-    cube: tuple[float, float],
     joints_3d: Tensor,
     vertices: Tensor | None,
     model: HandModel,
@@ -31,27 +31,28 @@ def draw_overlay(
     """Panels: the frame with crop and joints, the crop with joints, with the mesh's part map, with given part maps.
 
     Args:
-        depth: (H, W) metres, the frame.
-        crop_depth: (S, S) metres, what the method saw (not mirrored).
+        frame: (H, W, 3) what the camera saw; changed.
+        seen: (S, S, 3) what the method saw (not mirrored).
         K: (3, 3) of the frame.
         crop: (2, 3) pixels of the frame -> pixels of the crop (not mirrored).
-        cube: depth of the crop cube's near and far face, metres.
         joints_3d: (21, 3) metres, camera frame.
         vertices: (V, 3) metres, camera frame, of the right or left hand of `model`; None: the method has no mesh.
         model: gives faces and parts.
         title: a line of text in the frame.
         parts: part labels (S, S) of the crop to show, by what is written above them.
     """
-    size = len(crop_depth)
+    size = len(seen)
     factor = max(1, round(CROP_SIZE / size))
     crop_K = transform_intrinsics(K[None], crop[None])
-    frame = shade_depth(depth, cube[0], cube[1] + 0.5)  # half a metre more, so that the person shows
-    draw_skeleton(frame, project(joints_3d[None], K)[0].numpy())
+    shrink = min(1.0, FRAME_HEIGHT / len(frame))
+    if shrink < 1:
+        frame = cv2.resize(frame, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    draw_skeleton(frame, _shrunk(project(joints_3d[None], K)[0].numpy(), shrink))
     corners = (np.array([[-0.5, -0.5], [size - 0.5, size - 0.5]]) - crop[:, 2].numpy()) / float(crop[0, 0])
+    corners = _shrunk(corners, shrink)
     cv2.rectangle(frame, *[tuple(corner) for corner in corners.round().astype(int).tolist()], (0, 220, 255), 1)
     caption(frame, title)
 
-    seen = shade_depth(crop_depth, *cube)
     joints = enlarge(seen, factor)
     draw_skeleton(joints, project(joints_3d[None], crop_K)[0].numpy(), factor=factor)
     panels = [joints]
@@ -63,6 +64,11 @@ def draw_overlay(
     height = max(len(frame), len(joints))
     panels = [cv2.copyMakeBorder(p, 0, height - len(p), 0, 0, cv2.BORDER_CONSTANT) for p in (frame, *panels)]
     return np.hstack(panels)
+
+
+def _shrunk(pixels: np.ndarray, factor: float) -> np.ndarray:
+    """Places (N, 2) in the picture made smaller by a factor."""
+    return (pixels + 0.5) * factor - 0.5
 
 
 def _mesh_parts(size: int, vertices: Tensor, crop_K: Tensor, model: HandModel) -> np.ndarray:

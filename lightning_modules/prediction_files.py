@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.prediction import HandPrediction
-from ops.checks import check_shape
+from ops.checks import check_choice, check_shape
 from ops.joints import CANONICAL_JOINTS
 
 _TENSORS = ("joints_3d", "joints_2d", "vertices", "parts", "side", "confidence", "points")
@@ -108,17 +108,24 @@ def write_joints(path: str | Path, joints_3d: Tensor, pixels: Tensor, facts: dic
 
 
 def write_mesh(path: str | Path, vertices: Tensor, faces: np.ndarray, mirrored: bool = False) -> None:
-    """Write a mesh as Wavefront .obj.
+    """Write a mesh as Wavefront .obj, in the camera's frame, or binary glTF .glb, whose y points up and z backwards.
 
     Args:
-        path: the file.
+        path: the file; its suffix says which.
         vertices: (V, 3) metres, camera frame.
         faces: (F, 3) of the right hand.
         mirrored: the vertices are a left hand's: corners are written in reverse, so that normals point outwards.
     """
     check_shape("vertices", vertices, ("V", 3))
-    corners = (faces[:, ::-1] if mirrored else faces) + 1  # .obj counts from 1
+    check_choice("mesh file", Path(path).suffix, (".obj", ".glb"))
+    corners = faces[:, ::-1] if mirrored else faces
+    if Path(path).suffix == ".glb":
+        import trimesh  # half a second that only this pays
+
+        upright = vertices.double().numpy() * [1, -1, -1]
+        trimesh.Trimesh(upright, corners, process=False).export(path)
+        return
     lines = ["# metres, camera frame: x right, y down, z forward"]
     lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices.tolist()]
-    lines += [f"f {a} {b} {c}" for a, b, c in corners.tolist()]
+    lines += [f"f {a} {b} {c}" for a, b, c in (corners + 1).tolist()]  # .obj counts from 1
     Path(path).write_text("\n".join(lines) + "\n")

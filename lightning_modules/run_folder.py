@@ -58,11 +58,16 @@ def folder_of_checkpoint(checkpoint: str | Path) -> Path | None:
 
 def newest_best(runs: str | Path = "runs", experiment: str | None = None) -> Path:
     """The newest best checkpoint under `runs` (of one experiment, if named)."""
+    return best_by_age(runs, experiment)[0]
+
+
+def best_by_age(runs: str | Path = "runs", experiment: str | None = None) -> list[Path]:
+    """All best checkpoints under `runs` (of one experiment, if named), the newest first."""
     found = list(Path(runs).glob(f"{experiment or '*'}/*/checkpoints/best.ckpt"))
     if not found:
         where = Path(runs) / experiment if experiment else Path(runs)
         raise FileNotFoundError(f"no best checkpoint under {where}/; train one (make train) or name one with --ckpt")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def newest_resumable(folder: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from ops.joints import BONES, FINGERS, PART_NAMES, UNLABELLED
 
@@ -20,6 +21,11 @@ def shade_depth(depth: np.ndarray, near: float, far: float) -> Picture:
     grey = np.repeat((40 + 200 * brightness)[..., None], 3, axis=2).astype(np.uint8)
     grey[depth <= 0] = MISSING_COLOUR
     return grey
+
+
+def bgr_bytes(rgb: Tensor) -> Picture:
+    """The picture of colours (3, H, W) in [0, 1]."""
+    return np.ascontiguousarray((255 * rgb.float().cpu().numpy()).astype(np.uint8).transpose(1, 2, 0)[..., ::-1])
 
 
 def enlarge(picture: Picture, factor: int) -> Picture:

@@ -1,7 +1,7 @@
 """A method and a source small enough to test the command line with: one weight per joint coordinate, constant hands."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batch import FLAGS, HandBatch
 from lightning_modules.prediction import Frame, HandPrediction
-from ops.camera import project
+from ops.camera import project, unproject
 from ops.hand_model import open_hand
 
 K = torch.tensor([[120.0, 0, 7.5], [0, 120.0, 7.5], [0, 0, 1]])
@@ -124,6 +124,7 @@ class FlatHand(LightningModule):
     """Predicts the flat open hand around the crop's centre, fingers up, whatever it sees."""
 
     crop_size = 128
+    source_needs: ClassVar = {"every": ["depth"], "some": []}
 
     def __init__(self, scale: float = 1.0):
         super().__init__()
@@ -156,3 +157,17 @@ class PartsHand(FlatHand):
         parts[..., :30] *= 4
         parts = torch.where(batch["mirrored"][:, None, None], parts.flip(-1), parts)
         return replace(prediction, vertices=None, parts=parts)
+
+
+class ColourHand(FlatHand):
+    """The flat hand half a metre before the middle of a photograph's crop, as bright as what it sees."""
+
+    crop_size = 64
+    source_needs: ClassVar = {"every": ["rgb"], "some": []}
+
+    def predict_step(self, batch: HandBatch, batch_idx: int = 0) -> HandPrediction:
+        size = batch["rgb"].shape[-1]
+        middle = torch.full((len(batch["rgb"]), 1, 2), (size - 1) / 2)
+        centre = unproject(middle, torch.full((len(middle), 1), 0.5), batch["K"])[:, 0]
+        confidence = batch["rgb"].mean((1, 2, 3))
+        return replace(super().predict_step(HandBatch(batch | {"cube_centre": centre})), confidence=confidence)

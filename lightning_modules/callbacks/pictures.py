@@ -14,6 +14,7 @@ from ops.drawing import (
     PREDICTED_COLOUR,
     TRUE_COLOUR,
     Picture,
+    bgr_bytes,
     caption,
     draw_skeleton,
     enlarge,
@@ -84,8 +85,7 @@ def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> 
 def _picture(batch: HandBatch, i: int) -> Picture:
     """What the camera saw of sample i; black where the batch shows neither colours nor depth."""
     if "rgb" in batch and bool(batch["has_rgb"][i]):
-        rgb = batch["rgb"][i].float().cpu().numpy()
-        return np.ascontiguousarray((255 * rgb).astype(np.uint8).transpose(1, 2, 0)[..., ::-1])
+        return bgr_bytes(batch["rgb"][i])
     if "depth" in batch:
         depth = batch["depth"][i, 0].float().cpu().numpy()
         centre, half = float(batch["cube_centre"][i, 2]), float(batch["cube_side"][i]) / 2
