@@ -6,6 +6,10 @@ rendered patch nearest in Hamming distance of its labels (equation 1), and patch
 
 Distance is over all 21 labels, background among them: codes of the 20 parts alone would count part against background
 half. Patches are those around foreground pixels; what lies outside a map is background.
+
+The fast searches rank pairs of a dictionary map and a displacement and search the best pairs exactly, for all pixels of
+the query at once: neighbouring pixels mostly find their patches in the same pair, and box sums of equal labels give the
+distances of all of them. `numba_ranking` (no index) or FAISS rank, `numba_refine` searches.
 """
 
 from ops.patch_restoration.api import BACKENDS, INTEGRATIONS, WINDOW, Restored, restore

@@ -65,7 +65,7 @@ def restore(
         integration: how overlapping patches become labels. "vote" is equation 2, "none" takes the label in the middle
             of the nearest patch, "potts" and "overlap" minimise a random field of N patches a pixel (section 5.1, see
             `ops.patch_restoration.crf`), on the CPU.
-        alpha: weight of the random field's pairwise term; None is 10 for "potts", 0.1 for "overlap".
+        alpha: weight of the random field's pairwise term; None is 3 for "potts", 0.1 for "overlap".
         neighbours: N, nearest patches to give back; the nearest alone votes. None is 10 for random fields, else 1.
         query_stride: look up the patch of every so-manieth foreground pixel in x and in y; the others take part in the
             vote only as receivers. Patches overlap, so that 1 costs hardly more than 2.

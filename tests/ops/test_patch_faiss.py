@@ -14,7 +14,7 @@ from ops.patch_restoration.faiss_index import _padded, _samples_at, index_of
 from ops.patch_restoration.ranking import ranked_pairs
 from ops.patch_restoration.search import refine
 from tests.ops.test_patch_pruning import hands
-from tests.ops.test_patch_restoration import dictionary_of, with_noise
+from tests.ops.test_patch_restoration import blobs, dictionary_of, with_noise
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -121,6 +121,16 @@ class TestBackend:
         assert (excess[0] == 0).float().mean() > 0.4
         assert (excess[1] == 0).float().mean() > 0.9
         assert agreement[1] > 0.95
+
+    def test_random_maps_are_found_too(self):
+        pytest.importorskip("faiss", reason="FAISS is not installed")
+        maps = blobs(150, 30, 30, labels=6)
+        query = with_noise(maps[11])
+        restored = restore(torch.from_numpy(query)[None], dictionary_of(maps), backend="faiss-cpu")
+        exact = restore(torch.from_numpy(query)[None], dictionary_of(maps), backend="reference")
+        foreground = query > 0
+        assert (restored.distances == exact.distances)[0, ..., 0].numpy()[foreground].mean() > 0.98
+        assert (restored.maps == exact.maps)[0].numpy()[foreground].mean() > 0.98
 
     def test_without_faiss(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "faiss", None)
