@@ -38,3 +38,14 @@ def test_the_summary_averages_the_seeds_that_are_there(tmp_path, monkeypatch):
     table, figures = summary(runs)
     assert figures == {f"joint_{column}_mm": 12.0 for column in COLUMNS} | {"joint_seeds": 2}
     assert table.row_count == 6  # five arms and the constant pose
+
+
+def test_a_new_domain_is_no_reason_to_run_again_and_a_changed_one_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment_runs, "RESULTS", tmp_path)
+    run, splits = plan("cpu", 1)[0], {"clean/1": {"parameters": "a"}}
+    monkeypatch.setattr(experiment_runs, "stored_fingerprints", lambda: splits)
+    keep(run.result, run.identity(), {"joints_root": 10.0}, 5.0)
+    splits["photo/1"] = {"parameters": "b"}
+    assert run.figures() == {"joints_root": 10.0}
+    splits["clean/1"] = {"parameters": "c"}
+    assert run.figures() is None
