@@ -40,6 +40,9 @@ def test_a_run_is_done_when_its_very_command_was_run(results, config):
     for key, value in others.items():
         run.result.write_text(json.dumps(stored | {key: value}))
         assert run.figures() is None, f"another {key} went unnoticed"
+    splits = dict(list(stored["test_splits"].items())[:1])
+    run.result.write_text(json.dumps(stored | {"test_splits": splits}))
+    assert run.figures() == {"joints_mm": 20.0}, "a domain that came later is none it was tested on"
 
 
 def test_settings_that_the_command_overrides_do_not_count(config):
