@@ -23,7 +23,7 @@ _NO_KEY = torch.iinfo(torch.int64).max
 _CHUNK = 4096  # displacements summed together: 74 x 74 numbers each
 _AROUND = [(v, u) for v in range(-(CELL // 2), CELL // 2 + 1) for u in range(-(CELL // 2), CELL // 2 + 1)]
 _COPIES: WeakKeyDictionary[PatchDictionary, dict[torch.device, Tensor]] = WeakKeyDictionary()
-_ON_DEVICE: WeakKeyDictionary[PatchIndex, tuple[Any, Any]] = WeakKeyDictionary()
+_INDICES: WeakKeyDictionary[PatchIndex, dict[torch.device, tuple[Any, Any]]] = WeakKeyDictionary()
 
 
 def check_device(device: torch.device) -> None:
@@ -50,12 +50,12 @@ def maps_on(dictionary: PatchDictionary, device: torch.device) -> Tensor:
 
 def index_on(index: PatchIndex, device: torch.device) -> Any:
     """FAISS's index on a CUDA device, copied there once."""
-    if index not in _ON_DEVICE:
+    copies = _INDICES.setdefault(index, {})
+    if device not in copies:
         faiss = faiss_module()
         resources = faiss.StandardGpuResources()  # has to outlive the copy
-        copy = faiss.index_cpu_to_gpu(resources, device.index or 0, index.index)
-        _ON_DEVICE[index] = (resources, copy)
-    return _ON_DEVICE[index][1]
+        copies[device] = resources, faiss.index_cpu_to_gpu(resources, device.index or 0, index.index)
+    return copies[device][1]
 
 
 def refine_by_torch(

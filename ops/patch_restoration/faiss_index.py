@@ -104,7 +104,7 @@ class PatchIndex:
         at = np.flatnonzero(asked)
         codes = _project(_samples_at(_padded(sampled(query[None])), at), self.projection, self.offset)
         index = self.index if index is None else index
-        index.nprobe = min(probes, index.nlist)
+        index.nprobe = min(probes, self.index.nlist)
         found = index.search(codes, min(candidates, index.ntotal))[1]
         height, width = asked.shape[1:]
         rows = np.repeat(at, found.shape[1])[found.ravel() >= 0]
