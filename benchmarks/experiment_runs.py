@@ -138,12 +138,19 @@ def figures_of_test(metrics: Path, names: Sequence[str]) -> Figures:
         metrics: the file.
         names: of the figures, without `test/`.
     """
+    values = last_values(metrics, [f"test/{name}" for name in names])
+    found = {name.removeprefix("test/"): round(value, 3) for name, value in values.items()}
+    if absent := [name for name in names if name not in found]:
+        raise ValueError(f"{metrics}: no test figures {', '.join(absent)}; the run did not reach its test")
+    return found
+
+
+def last_values(metrics: Path, columns: Sequence[str]) -> dict[str, float]:
+    """The last value of each of these columns of a run's metrics.csv that has one."""
     found = {}
     with open(metrics, newline="") as file:
         for row in csv.DictReader(file):
-            found |= {name: round(float(row[f"test/{name}"]), 3) for name in names if row.get(f"test/{name}")}
-    if absent := [name for name in names if name not in found]:
-        raise ValueError(f"{metrics}: no test figures {', '.join(absent)}; the run did not reach its test")
+            found |= {name: float(row[name]) for name in columns if row.get(name)}
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from benchmarks.experiment_runs import RUNS, Figures, Run, figures_of_test, options, seeded
+from benchmarks.experiment_runs import RUNS, Figures, Run, figures_of_test, last_values, options, seeded
 from benchmarks.neverova_maps import part_maps, pictures_of, scores
 from lightning_modules.metrics import MM
 from lightning_modules.prediction_files import read_predictions
@@ -59,11 +59,17 @@ class Budget:
             metrics = run.folder(runs_folder) / "metrics.csv"
             curve = success_curve(run.folder(runs_folder) / "predictions" / f"{TARGET}.npz", self.pictures)
             return figures_of_test(metrics, ERRORS) | {"share_within": curve}
-        figures: Figures = {}
+        figures = weak_figures(run.folder(runs_folder) / "metrics.csv")
         for domain in (SOURCE, TARGET):
             found = scores(*part_maps(run.best(runs_folder), domain, self.pictures))
             figures |= {f"{domain}_{name}": value for name, value in found.items()}
         return figures
+
+
+def weak_figures(metrics: Path) -> Figures:
+    """Of a weak step: share of restored maps that were learnt from, and how far restoring moved parts to joints."""
+    names = {f"weak/{name}_epoch": name for name in ("accepted_share", "gain_px")}
+    return {names[column]: round(value, 4) for column, value in last_values(metrics, list(names)).items()}
 
 
 def success_curve(predictions: Path, pictures: int) -> list[float]:

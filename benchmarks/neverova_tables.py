@@ -137,6 +137,8 @@ def summary(runs: list[Run], restorations: list[Restoration]) -> tuple[list[Tabl
     for arm in JOINTS:
         for name in ("joints_xy_mm", "joints_absolute_mm") if of_arm[arm] else ():
             figures[f"joints: {arm} {name}"] = round(mean(one[name] for one in of_arm[arm]), 3)
+    for name in ("accepted_share", "gain_px") if of_arm["weak"] else ():
+        figures[f"weak: {name}"] = round(mean(one[name] for one in of_arm["weak"]), 4)
     for arm, each in of_arm.items():
         figures[f"seeds: {arm}"] = len(each)
     return tables, figures

@@ -101,6 +101,14 @@ def test_success_is_that_of_the_worst_joint(tmp_path, monkeypatch):
     assert (curve[8], curve[12], curve[48], curve[52]) == (0, 0.5, 0.5, 1)
 
 
+def test_the_weak_steps_own_figures_are_those_of_its_end(tmp_path):
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("step,weak/accepted_share_epoch,weak/gain_px_epoch\n5,0.5,\n9,0.75,-1.5\n10,,\n")
+    assert neverova_runs.weak_figures(metrics) == {"accepted_share": 0.75, "gain_px": -1.5}
+    metrics.write_text("step,val/loss\n5,1.0\n")
+    assert neverova_runs.weak_figures(metrics) == {}, "of a step without weak labels"
+
+
 def done(runs, restorations):
     accuracy = {"supervised": (60.0, 40.0), "weak": (66.0, 49.0), "longer": (61.0, 40.0)}
     error = {"direct": 20.0, "cascade": 19.0, "source parts": 18.0, "full": 16.0}
@@ -110,6 +118,7 @@ def done(runs, restorations):
             figures = {f"{d}_per_pixel_pct": pixel for d in ("clean", "sensor")}
             figures |= {f"{d}_per_class_pct": part for d in ("clean", "sensor")}
             figures["sensor_per_part_pct"] = [part] * len(PART_NAMES)
+            figures |= {"accepted_share": 0.9, "gain_px": 1.5} if run.arm == "weak" else {}
         else:
             figures = dict.fromkeys(ERRORS, error[run.arm]) | {"share_within": [0.5] * len(THRESHOLDS)}
         keep(run.result, run.identity(), figures, 1.0)
@@ -129,6 +138,7 @@ def test_the_tables_show_gains_beside_the_papers(results):
     found, figures = summary(runs, restorations)
     assert figures["restoration: NN and equation 2 per_pixel_pct"] == 63.5
     assert figures["supervision: weak per_class_pct"] == 49.5 and figures["seeds: full"] == 2
+    assert figures["weak: accepted_share"] == 0.9
     assert figures["joints: full joints_absolute_mm"] == 16.0
     console = Console(width=160, record=True, file=io.StringIO())
     for table in found:
