@@ -41,7 +41,12 @@ RESTORATION: dict[str, tuple[float, float] | None] = {
     THIRD: None,
     TRUTH: None,
 }
-SUPERVISION = {"supervised": (51.03, 39.38), "longer": None, "weak": (57.18, 47.20)}
+SUPERVISION: dict[str, tuple[float, float] | None] = {
+    "supervised": (51.03, 39.38),
+    "longer": None,
+    "weak": (57.18, 47.20),
+    "labelled": None,
+}
 JOINTS = {"direct": (13.3, 17.3), "cascade": (12.6, 16.9), "source parts": (12.1, 16.5), "full": (11.2, 14.8)}
 SCORES = ("per_pixel_pct", "per_class_pct")
 
