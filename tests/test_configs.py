@@ -15,7 +15,7 @@ from lightning_modules.neverova import Neverova
 from lightning_modules.prediction_files import read_predictions
 
 # generated files in the published layout stand in for the datasets that experiments name
-DATASETS = ("nyu", "icvl", "synhand5m")
+DATASETS = ("nyu", "icvl", "msra15", "rhd", "stb", "synhand5m")
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SMALL = (
     "--trainer.fast_dev_run=1",
