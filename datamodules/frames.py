@@ -7,6 +7,7 @@ to, in whatever process asks. Cropping, mirroring, mixing and augmenting are the
 Space: OpenCV camera (x right, y down, z forward), metres, pixel centres at integers. Joints are canonical.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,6 +76,18 @@ class HandFrames(ABC):
     @abstractmethod
     def files(self, index: int) -> Sequence[Path]:
         """The pictures of record `index`."""
+
+
+def digest(frames: HandFrames, samples: int = 64) -> str:
+    """What tells one copy of a dataset from another: how many records it has, and names and joints of some of them."""
+    count = frames.size(0)
+    found = hashlib.sha256(f"{frames.dataset} {frames.split} {frames.convention}".encode())
+    for index in np.unique(np.linspace(0, count - 1, samples).astype(int)) if count else ():
+        labels = frames.labels(int(index))
+        found.update(labels.key.encode())
+        if labels.joints_3d is not None:
+            found.update(np.ascontiguousarray(labels.joints_3d, "<f4").tobytes())
+    return f"{count} records, {found.hexdigest()[:12]}"
 
 
 class HandSource(ABC):

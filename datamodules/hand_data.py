@@ -16,7 +16,7 @@ from datamodules.augmentation import Augmentation, augment
 from datamodules.batch import HandBatch
 from datamodules.cropping import CropRule
 from datamodules.domains import Split
-from datamodules.frames import Flag, HandFrames, HandSource
+from datamodules.frames import Flag, HandFrames, HandSource, digest
 from datamodules.label_arrays import label_arrays
 from datamodules.mixing import Mixture, finish_batch, mesh_conflict
 from datamodules.photo_scene import PictureFolder
@@ -203,6 +203,16 @@ class HandData(lightning.LightningDataModule):
             meshes[count, model] = source.name, f"'{source.name}' ({count} vertices of hand model '{model}')"
         if len(meshes) > 1:
             raise ValueError(mesh_conflict([who for _, who in meshes.values()], [*meshes.values()][-1][0]))
+
+    def training_fingerprint(self) -> dict[str, str]:
+        """Per source to train on, what changes where its samples do; checkpoints carry it."""
+        found = {}
+        for source in self._training_mixture().sources:
+            if isinstance(source, RenderedRecords):
+                found[source.name] = f"{self.sources[source.name].domain.label} {open_hand().id}"
+            else:
+                found[source.name] = digest(source.frames)
+        return found
 
     # -- what is evaluated
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -91,7 +92,13 @@ class ResumableLoader(DataLoader):
     ) -> None:
         send = partial(_send, pack or _as_it_is) if num_workers else _as_it_is
         super().__init__(
-            dataset, batch_size=None, sampler=sampler, collate_fn=send, num_workers=num_workers, **settings
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            collate_fn=send,
+            num_workers=num_workers,
+            generator=torch.Generator(),  # of its own: a loader made anew after a stop must not move the run's
+            **settings,
         )
         self.batches_done = batches_done
         self._receive = partial(_receive, unpack or _as_it_is) if num_workers else _as_it_is

@@ -19,15 +19,18 @@ from lightning_modules.callbacks.predictions import TestPredictions
 from lightning_modules.callbacks.progress import run_progress
 from lightning_modules.callbacks.protocol_figures import ProtocolFigures
 from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
+from lightning_modules.callbacks.run_state import RunState
+from lightning_modules.callbacks.safe_stop import SafeStop, signals_given_back
+from lightning_modules.checkpoint_io import SafeCheckpointIO
 from lightning_modules.preflight import experiment_name
 from lightning_modules.protocols import protocols_of
-from lightning_modules.restore import read_checkpoint
+from lightning_modules.restore import newest_readable, read_checkpoint
 from lightning_modules.run_folder import (
+    LAST,
     RUN_ID,
     folder_of_checkpoint,
     is_launched,
     newest_best,
-    newest_resumable,
     settle_run_id,
 )
 from lightning_modules.run_options import CKPT_PATH_HELP, RUN_OPTIONS, SUBCOMMANDS, TRAINER_HELP
@@ -73,18 +76,19 @@ class HandCLI(LightningCLI):
     def __init__(self) -> None:
         # ${data...} from the model's section: below a subcommand the parser must make such a path relative
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-        super().__init__(
-            model_class=LightningModule,
-            datamodule_class=LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            # "omegaconf" without the plus resolves ${...} before overrides: dependants would keep the old value
-            parser_class=HandParser,
-            parser_kwargs={"parser_mode": "omegaconf+"},
-            save_config_kwargs={"overwrite": True},  # a requeued run writes the same file again
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-        )
+        with signals_given_back():
+            super().__init__(
+                model_class=LightningModule,
+                datamodule_class=LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                # "omegaconf" without the plus resolves ${...} before overrides: dependants would keep the old value
+                parser_class=HandParser,
+                parser_kwargs={"parser_mode": "omegaconf+"},
+                save_config_kwargs={"overwrite": True},  # a requeued run writes the same file again
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+            )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -117,14 +121,14 @@ class HandCLI(LightningCLI):
             if config.ckpt_path == "last" and not launched:
                 raise ValueError(f"ckpt_path 'last' is the newest of one run: set {RUN_ID}=<run id>, or name the file")
             self.folder = Path(config.runs, self.experiment, settle_run_id())
-            if launched and config.ckpt_path is None:
-                self.resumed = newest_resumable(self.folder)
+            if config.ckpt_path == "last" or (launched and config.ckpt_path is None):
+                self.resumed, config.ckpt_path = newest_readable(self.folder), None
         else:
             config.ckpt_path = str(config.ckpt_path or newest_best(config.runs, self.experiment))
             print(f"{self.subcommand}: checkpoint {config.ckpt_path}")
             run = folder_of_checkpoint(config.ckpt_path) or Path(config.runs, self.experiment, "foreign")
             self.folder = run / self.subcommand
-        if config.ckpt_path not in (None, "last"):
+        if config.ckpt_path is not None:
             self._take_arguments_of(config.ckpt_path)
 
     def _take_arguments_of(self, checkpoint: str) -> None:
@@ -164,6 +168,8 @@ class HandCLI(LightningCLI):
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             fitting = self.subcommand == "fit"
             kwargs["logger"] = run_loggers(self.folder, self.experiment) if fitting else [RunCSVLogger(self.folder)]
+        given = self._get(self.config_init, "trainer").get("plugins") or []
+        kwargs["plugins"] = [*(given if isinstance(given, list) else [given]), SafeCheckpointIO()]
         if config.trainer.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         self.trainer_defaults["callbacks"] = self.run_callbacks()
@@ -188,7 +194,9 @@ class HandCLI(LightningCLI):
         if recorded and config.trainer.enable_checkpointing is not False:
             callbacks += [
                 run_checkpoint(self.folder, config.monitor),
-                LastStep(self.folder / "checkpoints" / "last.ckpt"),
+                LastStep(last := self.folder / "checkpoints" / LAST),
+                SafeStop(last, config.save_every),
+                RunState(self.config_dump["data"]),
             ]
         if recorded and config.picture_samples > 0:
             callbacks.append(ValidationPictures(self.folder / "pictures", config.picture_samples))

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_modules.callbacks.checkpoints import check_facts
+from lightning_modules.run_folder import resumable
 
 # Only methods in these packages are built from what a checkpoint says.
 METHODS = ("lightning_modules.",)
@@ -45,6 +47,24 @@ def restore_method(path: str | Path) -> LightningModule:
     return method.eval()
 
 
+def newest_readable(folder: Path) -> Path | None:
+    """The checkpoint from which the run in `folder` goes on: the newest that is whole; None where it has none yet."""
+    found = resumable(folder)
+    for path in found:
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            rank_zero_warn(f"{error}; the run goes on from an older one")
+        else:
+            return path
+    if found:
+        raise ValueError(
+            f"run folder {folder}: none of its checkpoints can be read ({', '.join(path.name for path in found)}); "
+            "move the folder away to start anew, or name a checkpoint by --ckpt_path"
+        )
+    return None
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a file of train.py holds: at least the facts of its method and a state_dict."""
     path = Path(path)
@@ -52,7 +72,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"checkpoint {path}: no such file; train one (make train) or name another")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path}: cannot be read ({reason}); name one that train.py wrote") from error
     check_facts(checkpoint if isinstance(checkpoint, dict) else {}, path)

@@ -1,6 +1,6 @@
 """Where a run lives: `runs/<experiment>/<run id>/`, the same for all ranks and after a requeue.
 
-    config.yaml  metrics.csv  checkpoints/{best,last}.ckpt  pictures/  wandb/
+    config.yaml  metrics.csv  checkpoints/{best,last,previous}.ckpt  pictures/  wandb/
 
 The launcher fixes the run id in the environment variable RUN_ID; without it the one process that starts the others
 makes one and hands it down through its environment.
@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 RUN_ID = "RUN_ID"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # of a run folder's checkpoints: the newest, and the one before it
 _WANDB_RUN_ID = "WANDB_RUN_ID"  # set by a W&B sweep's agent
 _MADE_ID = "RUN_ID_MADE"  # tells ranks started from here that their RUN_ID is new, not a launcher's
 # How launchers that start every rank themselves (srun, torchrun) tell the number of ranks.
@@ -70,8 +71,7 @@ def best_by_age(runs: str | Path = "runs", experiment: str | None = None) -> lis
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def newest_resumable(folder: Path) -> Path | None:
-    """The newest checkpoint from which a stopped run in `folder` can go on, or None where it never got that far."""
-    # Lightning writes hpc_ckpt_* when SLURM announces the end of a job, straight into the run folder
-    found = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+def resumable(folder: Path) -> list[Path]:
+    """The checkpoints from which a stopped run in `folder` can go on, newest first; they may be damaged."""
+    found = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)

@@ -17,6 +17,7 @@ RUN_OPTIONS = {
     "experiment": Option(str | None, None, "Name of the run's parent folder; the configuration's name if not given."),
     "runs": Option(str, "runs", "Folder of all runs: RUNS/EXPERIMENT/RUN_ID/; RUN_ID comes from the environment."),
     "monitor": Option(str, "val/joints_root_mm", "Metric whose smallest value makes the best checkpoint."),
+    "save_every": Option(int, 0, "Write last.ckpt every n-th step besides after validations; 0: then alone."),
     "picture_samples": Option(int, 8, "Validation samples drawn into pictures/ after each validation; 0: none."),
     "predictions": Option(bool, True, "Write what a test predicts to predictions/<source>.npz, for `evaluate`."),
     "predictions_keep": Option(list[str], [], "Of [vertices, parts] what predictions/ holds beside joints."),

@@ -1,8 +1,15 @@
 """A run that is killed and started again ends where an undisturbed one ends: 2 + 2 steps equal 4."""
 
+import errno
+import os
+import signal
+
 import pytest
 import torch
 
+from lightning_modules.callbacks.run_state import check_continuation, random_state, set_random_state
+from lightning_modules.callbacks.safe_stop import requeue
+from lightning_modules.checkpoint_io import write_whole
 from tests.command_line import TOY
 
 # batches depend on the epoch and the place in it, which is what a sampler must remember
@@ -57,3 +64,132 @@ def test_a_finished_run_that_is_given_more_steps_goes_on_in_mid_epoch(train, val
     assert longer.trainer.global_step == 6
     assert (len(short.model.seen), len(longer.model.seen)) == (6, 6)
     assert len({*short.model.seen, *longer.model.seen}) == 12, "one epoch of 12 samples, each seen once"
+
+
+# -- signals
+
+
+# 0: within an interval; 1: the step is validated; 2: behind a validation, with rows that no flush has written
+@pytest.mark.parametrize("number, after", [(signal.SIGUSR1, 0), (signal.SIGUSR1, 1), (signal.SIGTERM, 2)])
+def test_a_run_told_to_stop_saves_behind_the_step_and_goes_on_as_if_nothing_had_been(train, number, after):
+    trainer = EXPERIMENT["trainer"] | {"log_every_n_steps": 1}
+    model = {"class_path": "tests.toys.ToyMethod", "init_args": EXPERIMENT["model"]["init_args"] | {"noise": 0.1}}
+    config = train.write("resume", **EXPERIMENT | {"trainer": trainer, "model": model})
+    whole = train("fit", *OPTIONS, config=config, run_id="whole")
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop:
+        told = (f"--model.signal_at_step={after}", f"--model.signal={int(number)}")
+        train("fit", *OPTIONS, *told, config=config, run_id="cut")
+    assert stop.value.code == 128 + number and signal.getsignal(number) == before
+    again = train("fit", *OPTIONS, config=config, run_id="cut")
+    assert again.model.seen == whole.model.seen[2 * (after + 1) :], "no step is done twice, none is left out"
+    torch.testing.assert_close(again.model.joints, whole.model.joints, rtol=0, atol=0)
+    rows = [(cli.folder / "metrics.csv").read_text() for cli in (whole, again)]
+    assert rows[0] == rows[1] and rows[0].count("\n") > 6
+
+
+def test_a_stopped_job_is_queued_again_by_its_id_or_its_place_in_an_array(tmp_path, monkeypatch):
+    said = tmp_path / "said"
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    requeue({})
+    requeue({"SLURM_JOB_ID": "7"})
+    requeue({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "3"})
+    assert said.read_text().splitlines() == ["requeue 7", "requeue 8_3"]
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho not allowed >&2\nexit 1\n")
+    with pytest.warns(match=r"job 7 could not be queued again \(not allowed\); submit it with the same RUN_ID"):
+        requeue({"SLURM_JOB_ID": "7"})
+
+
+# -- damaged checkpoints
+
+
+def test_a_damaged_checkpoint_is_skipped_by_name_and_the_one_before_it_is_used(train):
+    config = train.write("resume", **EXPERIMENT)
+    whole = train("fit", *OPTIONS, config=config, run_id="whole")
+    cut = train("fit", *OPTIONS, config=config, run_id="cut")
+    last = cut.folder / "checkpoints" / "last.ckpt"
+    assert torch.load(last.with_name("previous.ckpt"), weights_only=True)["global_step"] == 2
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.warns(match=r"last.ckpt: cannot be read .*goes on from an older one"):
+        again = train("fit", *OPTIONS, config=config, run_id="cut")
+    assert again.model.seen == whole.model.seen[4:]
+    torch.testing.assert_close(again.model.joints, whole.model.joints, rtol=0, atol=0)
+    assert torch.load(last.with_name("previous.ckpt"), weights_only=True)["global_step"] == 2
+
+
+def test_a_run_without_a_whole_checkpoint_does_not_begin_again_in_silence(train, capsys):
+    config = train.write("resume", **EXPERIMENT)
+    folder = train("fit", *OPTIONS, config=config, run_id="cut").folder / "checkpoints"
+    for name in ("last.ckpt", "previous.ckpt"):
+        (folder / name).write_bytes(b"foreign")
+    with pytest.warns(match="previous.ckpt"), pytest.raises(SystemExit):
+        train("fit", *OPTIONS, config=config, run_id="cut")
+    assert "none of its checkpoints can be read (" in capsys.readouterr().err
+
+
+def test_a_cut_off_last_does_not_take_the_place_of_the_whole_one_before_it(tmp_path):
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    torch.save({"step": 1}, previous)
+    last.write_bytes(previous.read_bytes()[:-9])
+    write_whole(last, b"new")
+    assert torch.load(previous, weights_only=True) == {"step": 1} and last.read_bytes() == b"new"
+
+
+def test_a_full_disk_leaves_what_was_there_and_says_what_to_do(tmp_path, monkeypatch):
+    last = tmp_path / "last.ckpt"
+    last.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"last.ckpt: cannot be written \(No space left.*--runs=.*are kept"):
+        write_whole(last, b"new")
+    assert last.read_bytes() == b"old" and [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+# -- what may change
+
+
+def test_random_numbers_go_on():
+    state = random_state()
+    first = torch.rand(3)
+    set_random_state(state)
+    torch.testing.assert_close(torch.rand(3), first, rtol=0, atol=0)
+
+
+FACTS = {"ranks": 2, "accumulate_grad_batches": 1, "data": {"init_args": {"batch_size": 4}}, "fingerprint": {"a": "x"}}
+CHANGED = {
+    "ranks": ({"ranks": 1}, r"a.ckpt: made with ranks=2, here it is 1.*as many processes"),
+    "steps": ({"accumulate_grad_batches": 4}, r"accumulate_grad_batches=1, here it is 4"),
+    "data": ({"data": {"init_args": {"batch_size": 8}}}, r"data.init_args.batch_size=4, here it is 8.*another RUN_ID"),
+    "one more": ({"data": {"init_args": {"batch_size": 4, "seed": 1}}}, r"data.init_args.seed=None, here it is 1"),
+    "set": ({"fingerprint": {"a": "y"}}, r"fingerprint.a=x, here it is y.*copy of the data"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_run_does_not_go_on_with_other_samples(case):
+    change, message = CHANGED[case]
+    check_continuation(FACTS, FACTS, "a.ckpt")
+    with pytest.raises(ValueError, match=message):
+        check_continuation(FACTS, FACTS | change, "a.ckpt")
+
+
+def test_a_run_may_go_on_with_other_workers_and_not_with_another_seed_of_its_data(train):
+    config = train.write("resume", **EXPERIMENT)
+    train("fit", *OPTIONS, "--trainer.max_steps=2", config=config, run_id="a")
+    with pytest.raises(ValueError, match=r"last.ckpt: made with data.init_args.seed=0, here it is 1"):
+        train("fit", *OPTIONS, "--data.seed=1", config=config, run_id="a")
+    assert train("fit", *OPTIONS, "--data.val_size=1", config=config, run_id="a").trainer.global_step == 4
+
+
+def test_checkpoints_are_written_every_so_many_steps(train):
+    config = train.write("resume", **EXPERIMENT)
+    options = (*OPTIONS, "--trainer.limit_val_batches=0", "--save_every=3", "--model.fail_at_step=3")
+    with pytest.raises(RuntimeError, match="the power went out"):
+        train("fit", *options, config=config, run_id="a")
+    last = torch.load(train.runs / "resume" / "a" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3 and last["handful_run"]["fingerprint"]["clean"].startswith("clean/")

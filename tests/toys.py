@@ -1,5 +1,7 @@
 """A method and a source small enough to test the command line with: one weight per joint coordinate, constant hands."""
 
+import os
+import time
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -27,12 +29,17 @@ class ToyMethod(LightningModule):
         lr: float = 0.1,
         kind: Literal["plain", "fancy"] = "plain",
         fail_at_step: int | None = None,
+        signal_at_step: int | None = None,
+        signal: int = 0,
+        noise: float = 0.0,
+        pause: float = 0.0,
     ):
         super().__init__()
         if lr <= 0:
             raise ValueError(f"lr: expected a positive learning rate, got {lr:g}; set model.init_args.lr")
         self.save_hyperparameters()
         self.image_size, self.lr, self.fail_at_step = image_size, lr, fail_at_step
+        self.signal_at_step, self.signal, self.noise, self.pause = signal_at_step, signal, noise, pause
         self.joints = torch.nn.Parameter(torch.zeros(21, 3))
         self.seen: list[str] = []
 
@@ -44,9 +51,12 @@ class ToyMethod(LightningModule):
     def training_step(self, batch: HandBatch, batch_idx: int) -> Tensor:
         if self.fail_at_step is not None and self.global_step == self.fail_at_step:
             raise RuntimeError("the power went out")
+        if self.global_step == self.signal_at_step:
+            os.kill(os.getpid(), self.signal)
+        time.sleep(self.pause)
         assert batch["depth"].shape[-1] == self.image_size
         self.seen += batch["key"]
-        loss = (self.joints - batch["joints_3d"]).square().mean()
+        loss = (self.joints + self.noise * torch.randn(21, 3) - batch["joints_3d"]).square().mean()
         self.log("train/loss", loss)
         return loss
 

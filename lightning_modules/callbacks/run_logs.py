@@ -24,7 +24,7 @@ class _ContinuedWriter(ExperimentWriter):
 
 
 class RunCSVLogger(CSVLogger):
-    """`<run folder>/metrics.csv`; a requeued run appends, so steps after its last checkpoint stand there twice."""
+    """`<run folder>/metrics.csv`; a run that goes on appends to the rows of the steps it does not do again."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder, name="", version="")
@@ -36,6 +36,23 @@ class RunCSVLogger(CSVLogger):
             Path(self.save_dir).mkdir(parents=True, exist_ok=True)
             self._experiment = _ContinuedWriter(log_dir=self.log_dir)
         return super().experiment
+
+    @rank_zero_only
+    def keep_before(self, step: int) -> None:
+        """Drop the rows of `step` and later, which a run that goes on from there logs again, and what is cut off."""
+        path = Path(self.save_dir, "metrics.csv")
+        if not path.is_file():
+            return
+        with open(path, newline="") as file:
+            first, *rows = list(csv.reader(file)) or [[]]
+        if "step" not in first:
+            return
+        place = first.index("step")
+        kept = [row for row in rows if len(row) == len(first) and row[place].isdecimal() and int(row[place]) < step]
+        written = path.with_name(".metrics.csv.writing")
+        with open(written, "w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([first, *kept])
+        os.replace(written, path)
 
 
 def run_loggers(folder: Path, experiment: str) -> list[Logger]:

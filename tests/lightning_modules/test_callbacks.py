@@ -13,7 +13,7 @@ from lightning_modules.callbacks.checkpoints import check_facts
 from lightning_modules.callbacks.final_table import error_table, score_table
 from lightning_modules.callbacks.pictures import ValidationPictures, draw_samples
 from lightning_modules.callbacks.run_logs import RunCSVLogger
-from lightning_modules.run_folder import folder_of_checkpoint, is_launched, newest_best, newest_resumable, settle_run_id
+from lightning_modules.run_folder import folder_of_checkpoint, is_launched, newest_best, resumable, settle_run_id
 from ops.drawing import MISSING_COLOUR, PREDICTED_COLOUR, TRUE_COLOUR, shade_depth, tile
 from tests.toys import ToyData, ToyMethod
 
@@ -75,11 +75,12 @@ def test_the_newest_best_checkpoint_is_found(tmp_path):
 
 
 def test_a_stopped_run_goes_on_from_its_newest_checkpoint(tmp_path):
-    assert newest_resumable(tmp_path) is None
+    assert resumable(tmp_path) == []
     last = touch(tmp_path / "checkpoints" / "last.ckpt", 100)
-    assert newest_resumable(tmp_path) == last
-    announced = touch(tmp_path / "hpc_ckpt_1.ckpt", 200)
-    assert newest_resumable(tmp_path) == announced
+    assert resumable(tmp_path) == [last]
+    older = touch(tmp_path / "checkpoints" / "previous.ckpt", 50)
+    touch(tmp_path / "checkpoints" / ".last.ckpt.writing", 200)
+    assert resumable(tmp_path) == [last, older]
 
 
 # -- metrics.csv
@@ -93,6 +94,16 @@ def test_metrics_go_on_after_the_rows_that_are_there(tmp_path):
     with open(tmp_path / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [{"a": "1.0", "b": "", "step": "1"}, {"a": "2.0", "b": "3.0", "step": "2"}]
+
+
+def test_rows_that_a_run_logs_again_are_dropped_and_one_cut_off_by_a_kill_too(tmp_path):
+    (tmp_path / "metrics.csv").write_text("a,step\n1.0,3\n2.0,4\n3.0,5\n4.")
+    logger = RunCSVLogger(tmp_path)
+    logger.keep_before(5)
+    logger.log_metrics({"a": 7.0}, 5)
+    logger.save()
+    assert (tmp_path / "metrics.csv").read_text().split() == ["a,step", "1.0,3", "2.0,4", "7.0,5"]
+    RunCSVLogger(tmp_path / "none").keep_before(5)
 
 
 # -- the table
