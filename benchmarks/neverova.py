@@ -87,7 +87,7 @@ def accuracy(method: Neverova, pictures: int) -> dict[str, float]:
     return figures
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode, whose tensors the renderer cannot tell apart by their version
 def measure(checkpoint: Path | None, pictures: int) -> tuple[dict[str, float], Table]:
     """All figures, and the table of them."""
     figures: dict[str, float] = {}

@@ -110,8 +110,8 @@ def joint_rows(found: dict[str, list[Figures]]) -> Table:
         names = ("joints_xy_mm", "joints_absolute_mm")
         cells = [spread([one[name] for one in each]) for name in names]
         pairs = list(zip(each, before, strict=True)) if arm != "direct" and len(each) == len(before) else []
-        gains = [spread([100 * (1 - one[name] / first[name]) for one, first in pairs], 1) for name in names]
-        its = [f"{100 * (1 - said[i] / JOINTS['direct'][i]):.1f}" for i in (0, 1)]
+        gains = [spread([100 * (1 - one[name] / first[name]) for one, first in pairs], 1) for name in names if pairs]
+        its = [f"{100 * (1 - said[i] / JOINTS['direct'][i]):.1f}" for i in (0, 1) if arm != "direct"]
         published = f"{said[0]:.1f} / {said[1]:.1f}"
         table.add_row(arm, str(len(each)), *cells, " / ".join(gains), published, " / ".join(its))
     return table
