@@ -1,0 +1,116 @@
+"""What the latent space of a trained cross-modal VAE holds, as pictures.
+
+python latent.py sample --ckpt runs/vae_rendered/<run>/checkpoints/best.ckpt --out samples.png
+python latent.py translate --from rgb --out translated.png      every modality, of test hands' colours
+python latent.py interpolate --from rgb --out strip.png         between two hands, and strip.gif beside it
+python latent.py reject --from rgb                              how unlike a hand pictures look: hands, noise, blank
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from datamodules.batch import HandBatch
+    from lightning_modules.cross_modal_vae import CrossModalVAE
+
+STEPS = 8  # cells of a row
+
+
+def main() -> None:
+    """Run the command line; bad input ends with exit code 2 and a remedy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("what", choices=("sample", "translate", "interpolate", "reject"))
+    add("--ckpt", type=Path, help="checkpoint (default: the newest best under runs/)")
+    add("--from", dest="source", default="rgb", choices=("rgb", "depth", "2d", "3d"), help="modality to encode")
+    add("--domain", default="clean", help="rendered domain whose test hands are shown (default: clean)")
+    add("--out", type=Path, default=Path("latent.png"), help="picture to write (default: latent.png)")
+    add("--seed", type=int, default=0, help="of points of the prior (default: 0)")
+    arguments = parser.parse_args()
+    try:
+        run(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"latent.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Read the checkpoint and do what was asked for."""
+    import cv2
+    import torch
+
+    from lightning_modules.callbacks.latent_samples import decoded_sheet
+    from lightning_modules.latent_space import latent_points
+    from lightning_modules.restore import restore_method
+    from lightning_modules.run_folder import newest_best
+
+    method = restore_method(arguments.ckpt or newest_best())
+    if not hasattr(method, "encoders"):
+        raise ValueError(
+            f"checkpoint: of {type(method).__name__}, which has no latent space; name one of CrossModalVAE"
+        )
+    if arguments.what == "sample":
+        z = torch.randn(STEPS, method.hparams.latent, generator=torch.Generator().manual_seed(arguments.seed))
+        sheet = decoded_sheet(method, z)
+    elif arguments.what == "reject":
+        print_scores(method, test_hands(arguments.domain, method), arguments.source)
+        return
+    else:
+        mu = latent_points(method, test_hands(arguments.domain, method), arguments.source)
+        if arguments.what == "interpolate":
+            along = torch.linspace(0, 1, STEPS)[:, None]
+            mu = (1 - along) * mu[0] + along * mu[1]
+        sheet = decoded_sheet(method, mu)
+    if not cv2.imwrite(str(arguments.out), sheet):
+        raise ValueError(f"--out {arguments.out}: cannot be written; name a PNG or JPEG in a folder that is there")
+    print(f"rows: {', '.join(method.decoders)}; wrote {arguments.out}")
+    if arguments.what == "interpolate":
+        write_animation(sheet, arguments.out.with_suffix(".gif"))
+
+
+def test_hands(domain: str, method: "CrossModalVAE") -> "HandBatch":
+    """The first test hands of a rendered domain, with colours and depth."""
+    from datamodules.rendered import RenderedHandsData
+
+    data = RenderedHandsData(
+        domain, batch_size=STEPS, test_size=STEPS, modalities=["depth", "rgb"], num_workers=0,
+        convention=method.hparams.convention,
+    )  # fmt: skip
+    return next(iter(data.test_dataloader()))
+
+
+def print_scores(method: "CrossModalVAE", hands: "HandBatch", source: str) -> None:
+    """Scores of hands, of noise and of blank pictures; what is no hand should score higher."""
+    import torch
+
+    from lightning_modules.latent_space import reject_scores
+
+    if source not in ("rgb", "depth"):
+        raise ValueError(f"--from {source}: expected a modality of pictures, rgb or depth, to judge")
+    generator = torch.Generator().manual_seed(0)
+    low, high = (0.0, 1.0) if source == "rgb" else (0.4, 1.2)
+    noise = low + (high - low) * torch.rand(hands[source].shape, generator=generator)
+    blank = torch.full_like(hands[source], 0.5 * (low + high))
+    print("reconstruction error, and |mu|: median, least and most")
+    for name, pictures in (("hands", hands[source]), ("noise", noise), ("blank", blank)):
+        for what, values in reject_scores(method, {**hands, source: pictures}, source).items():
+            print(f"{name:6} {what:15} {values.median():.4f} {values.min():.4f} {values.max():.4f}")
+
+
+def write_animation(sheet: "torch.Tensor", path: Path) -> None:
+    """The columns of a strip one after another, there and back, as a GIF."""
+    import numpy as np
+    from PIL import Image
+
+    columns = [Image.fromarray(np.ascontiguousarray(part[..., ::-1])) for part in np.split(sheet, STEPS, axis=1)]
+    columns += columns[-2:0:-1]
+    columns[0].save(path, save_all=True, append_images=columns[1:], duration=120, loop=0)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The latent space's command line: pictures of every kind, scores, and what it refuses."""
+
+import sys
+
+import cv2
+import pytest
+import torch
+
+import latent
+from lightning_modules.callbacks.checkpoints import FACTS
+from lightning_modules.cross_modal_vae import CrossModalVAE
+
+ARGUMENTS = {"pairs": ["rgb-3d", "rgb-2d", "rgb-rgb"], "encoder": "small", "latent": 4}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    method = CrossModalVAE(**ARGUMENTS)
+    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    facts = {"class_path": "lightning_modules.cross_modal_vae.CrossModalVAE", "init_args": ARGUMENTS}
+    torch.save({"state_dict": method.state_dict(), FACTS: facts | {"hand_model": method.hand_model_id}}, path)
+    return path
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["latent.py", *map(str, words)])
+    latent.main()
+
+
+@pytest.mark.parametrize("what", ["sample", "translate", "interpolate"])
+def test_pictures_show_eight_points_in_every_modality(checkpoint, tmp_path, monkeypatch, what):
+    out = tmp_path / "sheet.png"
+    call(monkeypatch, what, "--ckpt", checkpoint, "--out", out)
+    assert cv2.imread(str(out)).shape == (3 * 128, 8 * 128, 3)
+    assert (tmp_path / "sheet.gif").exists() == (what == "interpolate")
+
+
+def test_scores_of_hands_and_of_what_is_none_are_printed(checkpoint, monkeypatch, capsys):
+    call(monkeypatch, "reject", "--ckpt", checkpoint)
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines()[1:]] == ["hands", "hands", "noise", "noise", "blank", "blank"]
+
+
+def test_bad_input_ends_with_code_2_and_a_remedy(checkpoint, tmp_path, monkeypatch, capsys):
+    for words, message in (
+        (("translate", "--from", "depth"), "source: expected one of 'rgb', got 'depth'"),
+        (("reject", "--from", "3d"), "expected a modality of pictures"),
+        (("sample", "--out", tmp_path / "nowhere" / "a.png"), "cannot be written"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            call(monkeypatch, *words, "--ckpt", checkpoint)
+        assert message in capsys.readouterr().err
