@@ -175,9 +175,9 @@ def draw(runs: list[Run], folder: Path) -> None:
     pyplot.close(figure)
 
 
-def dictionary_of_the_paper(path: Path = DICTIONARY) -> PatchDictionary:
-    """The dictionary that the weak step's configuration names, built if it is not there."""
-    if not path.is_file():
+def dictionary_of_the_paper(path: Path = DICTIONARY, build: bool = True) -> PatchDictionary:
+    """The dictionary that the weak step's configuration names, built if it is not there and may be."""
+    if build and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         build_dictionary(MAPS, console=Console()).save(path)
     dictionary = PatchDictionary.load(path)
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="say what is there and what is missing, make nothing")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
     arguments = parser.parse_args()
-    budget, dictionary = Budget(arguments.budget), dictionary_of_the_paper()
+    budget, dictionary = Budget(arguments.budget), dictionary_of_the_paper(build=not arguments.list)
     runs = budget.plan(arguments.seeds)
     restorations = [Restoration(run, budget.restored_pictures, dictionary) for run in runs if run.arm == "supervised"]
     absent = missing(runs, arguments.runs)

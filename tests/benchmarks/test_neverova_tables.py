@@ -164,3 +164,5 @@ def test_a_dictionary_below_the_papers_is_refused(tmp_path):
     dictionary_with(2).save(tmp_path / "small.safetensors")
     with pytest.raises(ValueError, match="4,608 patches, the tables take at least 36,000,000; build it with"):
         dictionary_of_the_paper(tmp_path / "small.safetensors")
+    with pytest.raises(FileNotFoundError, match="no such patch dictionary; build one with"):
+        dictionary_of_the_paper(tmp_path / "none.safetensors", build=False)
