@@ -1,0 +1,98 @@
+"""Speed of the cross-modal VAE: training samples a second, prediction at batch 1 and 256, from RGB and depth.
+
+    python -m benchmarks.vae [--save]
+
+`small` are the networks of configs/vae_rendered.yaml, `release` those of the model file that the authors published;
+pictures are noise of the size that the encoder takes, since no layer's time depends on what it sees. Training is
+forward, losses and backward of a picture towards 3D and towards itself, without reading data.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from rich.table import Table
+
+from benchmarks.report import emit
+from datamodules.batch import FLAGS, HandBatch
+from lightning_modules.cross_modal_vae import CrossModalVAE
+
+SIZES = {"small": ("small", 128), "release": ("resnet18", 256)}
+TRAINING_BATCH = 16
+
+
+def noise_batch(count: int, size: int, device: str) -> HandBatch:
+    """Pictures and joints of noise, everything labelled."""
+    generator = torch.Generator().manual_seed(0)
+    joints = 0.12 * torch.rand(count, 21, 3, generator=generator) + torch.tensor([-0.06, -0.06, 0.54])
+    batch = HandBatch(
+        rgb=torch.rand(count, 3, size, size, generator=generator),
+        depth=0.5 + 0.2 * torch.rand(count, 1, size, size, generator=generator),
+        K=torch.eye(3).repeat(count, 1, 1),
+        joints_3d=joints,
+        joint_valid=torch.ones(count, 21, dtype=torch.bool),
+        cube_centre=torch.tensor([0.0, 0.0, 0.6]).repeat(count, 1),
+        cube_side=torch.full((count,), 0.3),
+        side=torch.ones(count, dtype=torch.int64),
+        mirrored=torch.zeros(count, dtype=torch.bool),
+        key=[str(i) for i in range(count)],
+        convention=["open"] * count,
+        **{flag: torch.ones(count, dtype=torch.bool) for flag in FLAGS},
+    )
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+
+
+def seconds(call: Callable[[], object], repeats: int, device: str) -> float:
+    """Median time of `call`, after two to warm up."""
+    times = []
+    for run in range(repeats + 2):
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if run >= 2:
+            times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def measure(device: str, batches: tuple[int, ...] = (1, 256)) -> tuple[Table, dict[str, float]]:
+    """Figures of both sizes from both modalities."""
+    table = Table("networks", "from", "training samples/s", *(f"ms at batch {count}" for count in batches))
+    figures: dict[str, float] = {}
+    for name, (encoder, size) in SIZES.items():
+        for source in ("rgb", "depth"):
+            pairs = [f"{source}-3d", f"{source}-{source}"]
+            method = CrossModalVAE(pairs, "jointly", encoder=encoder).to(device)
+            batch = noise_batch(TRAINING_BATCH, size, device)
+
+            def step(method: CrossModalVAE = method, batch: HandBatch = batch) -> None:
+                method.zero_grad()
+                method.losses(method.estimate(batch), batch)["total"].backward()
+
+            rate = TRAINING_BATCH / seconds(step, 3, device)
+            figures[f"{device}_training_samples_s_{name}_{source}"] = round(rate, 1)
+            method.eval()
+            cells = [f"{rate:.0f}"]
+            for count in batches:
+                shown = noise_batch(count, size, device)
+                with torch.inference_mode():
+                    taken = 1000 * seconds(lambda: method.predict_step(shown, 0), 20 if count == 1 else 3, device)  # noqa: B023
+                figures[f"{device}_predict_ms_b{count}_{name}_{source}"] = round(taken, 3)
+                cells.append(f"{taken:.2f}")
+            table.add_row(name, source, *cells)
+    return table, figures
+
+
+def main() -> None:
+    """Measure, print, and save if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/vae.json")
+    arguments = parser.parse_args()
+    table, figures = measure("cuda" if torch.cuda.is_available() else "cpu")
+    emit("vae", figures, table, arguments.save)
+
+
+if __name__ == "__main__":
+    main()
