@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_modules.installed import require_install
 from lightning_modules.run_folder import best_by_age, folder_of_checkpoint
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ REACH = 0.13  # metres from the centre: a forearm beyond is left out, rendered h
 def main() -> None:
     """Run the command line; bad input ends with exit code 2 and a remedy."""
     arguments = parse()
+    require_install()
     try:
         run(arguments)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
@@ -40,7 +42,7 @@ def parse() -> argparse.Namespace:
     add("frame", type=Path, help="depth: 16-bit PNG, NYU's or HO-3D's colour packing, .npy; or a photograph: PNG, JPEG")
     add("--camera", help="nyu, icvl, msra, sr305, ... or fx,fy,cx,cy in pixels; NYU's packing implies nyu")
     add("--focal", type=float, help="of a photograph: focal length in pixels (default: a phone's main camera)")
-    add("--unit", type=float, help="metres per stored step (default: 0.001; HO-3D's own; 1 for floating-point .npy)")
+    add("--unit", type=float, help="metres per stored step (default: the camera's, 0.001; 1 for floating-point .npy)")
     add("--ckpt", type=Path, help="checkpoint (default: the newest best under runs/ that takes such a picture)")
     add("--box", help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)")
     add("--dictionary", type=Path, help="patch dictionary: draws the part map restored from it, too")
@@ -68,12 +70,12 @@ def run(arguments: argparse.Namespace) -> None:
 def run_on_depth(arguments: argparse.Namespace) -> None:
     """The nearest hand of a depth frame."""
     from datamodules.batch import LEFT, RIGHT
-    from datamodules.depth_frames import crop_frame, frame_camera, parse_box, read_depth_frame
+    from datamodules.depth_frames import CAMERA_UNITS, crop_frame, frame_camera, parse_box, read_depth_frame
     from datamodules.hand_finder import find_hand
 
     if arguments.focal is not None:
         raise ValueError("focal: is for photographs; say a depth camera's fx,fy,cx,cy with --camera")
-    frame = read_depth_frame(arguments.frame, arguments.unit)
+    frame = read_depth_frame(arguments.frame, arguments.unit or CAMERA_UNITS.get(arguments.camera))
     K, camera = frame_camera(arguments.camera, frame)
     centre = find_hand(frame.depth, K, parse_box(arguments.box))
     label = None
@@ -84,7 +86,7 @@ def run_on_depth(arguments: argparse.Namespace) -> None:
         print(f"labels      line {label.line} of {arguments.labels}")
     method, checkpoint, files = restored(arguments, "depth")
 
-    # torch's and Lightning's import is paid once the input is known to be good
+    # the methods' import is paid once the input is known to be good
     from lightning_modules.frame_prediction import predict_refined, restored_parts, write_results
     from ops.drawing import shade_depth
     from ops.patch_restoration import PatchDictionary

@@ -9,7 +9,7 @@ Every option of the configuration can be overridden on the command line; `fit --
 
 import sys
 
-from lightning_modules.preflight import preflight
+from lightning_modules.installed import require_install
 
 
 def main() -> None:
@@ -18,6 +18,9 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.strip())
         return
+    require_install()
+    from lightning_modules.preflight import preflight
+
     preflight(arguments)
     from lightning_modules.cli import HandCLI
 

@@ -21,6 +21,7 @@ from ops.camera import CAMERA_PRESETS, camera_preset, cube_crop, intrinsics, unp
 Packing = Literal["16-bit", "nyu", "ho3d", "npy"]
 # metres per stored step, unless the user says otherwise; HO-3D's is its published depth scale
 UNITS: dict[Packing, float] = {"16-bit": 0.001, "nyu": 0.001, "ho3d": 0.00012498664727900177, "npy": 0.001}
+CAMERA_UNITS = {"sr305": 0.000125}  # of presets whose cameras store others than millimetres
 LIKELY_UNITS = (1.0, 0.01, 0.001, 0.000125, 0.0001, 0.000001)
 NEAREST, FARTHEST = 0.1, 2.0  # metres: where the nearest surface of a usable frame lies
 SQUARE = 0.05  # crops are square in pixels and sized by fx alone: beyond this a hand would look stretched
@@ -43,7 +44,8 @@ def read_depth_frame(path: str | Path, unit: float | None = None) -> DepthFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; name a depth picture (.png or .npy)")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: {what}; name a depth picture (.png or .npy)")
     if unit is not None and not (np.isfinite(unit) and unit > 0):
         raise ValueError(f"unit: expected metres per stored step, such as 0.001, got {unit}")
     stored, packing = _read_npy(path) if path.suffix == ".npy" else _read_png(path)
@@ -57,7 +59,8 @@ def _read_npy(path: Path) -> tuple[np.ndarray, Packing]:
     try:
         stored = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable .npy array ({error}); save it again with numpy.save") from error
+        # numpy's own words recommend to run what is in the file
+        raise ValueError(f"{path}: not a readable .npy array of numbers; save it again with numpy.save") from error
     if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "uif":
         got = f"{stored.shape} {stored.dtype}" if isinstance(stored, np.ndarray) else type(stored).__name__
         raise ValueError(f"{path}: expected one (H, W) array of numbers, got {got}; save the depth channel alone")

@@ -8,25 +8,19 @@ import ast
 import difflib
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import yaml
 
 from lightning_modules.run_options import RUN_OPTIONS, SUBCOMMANDS
+from lightning_modules.signatures import Signature, read_signature
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 # Options of LightningCLI and jsonargparse themselves.
 OTHER_OPTIONS = {"config", "c", "help", "h", "print_config", "seed_everything", "ckpt_path", "trainer", "model", "data"}
 SIMPLE_TYPES = {"int": (int,), "float": (int, float), "bool": (bool,), "None": (type(None),)}
-
-
-class Signature(NamedTuple):
-    """What a class's constructor takes."""
-
-    name: str
-    parameters: dict[str, ast.expr | None]
-    open: bool  # takes **kwargs
 
 
 def preflight(arguments: list[str]) -> None:
@@ -35,6 +29,7 @@ def preflight(arguments: list[str]) -> None:
         return
     if arguments[0] not in SUBCOMMANDS:
         _refuse(f"unknown subcommand '{arguments[0]}'; it is one of {', '.join(SUBCOMMANDS)}")
+    _refuse_strays(arguments[1:])
     settings: list[tuple[str, object]] = []
     for key, value in _options(arguments[1:]):
         if key in ("config", "c"):
@@ -45,9 +40,14 @@ def preflight(arguments: list[str]) -> None:
         for key, value in settings
         if key in ("model", "data", "model.class_path", "data.class_path") and isinstance(value, str)
     }
-    signatures = {group: _signature(path, group) for group, path in classes.items()}
+    signatures = {group: _read_signature(path, group) for group, path in classes.items()}
     for key, value in settings:
         _check(key, value, signatures)
+    asked = {key for key, _ in settings}
+    if not asked & {"config", "c", "model", "model.class_path", "help", "h"} and not any(
+        "help" in key for key in asked
+    ):
+        _refuse("no --config given: name an experiment's file (configs/*.yaml)")
 
 
 def experiment_name(arguments: list[str]) -> str:
@@ -61,9 +61,7 @@ def experiment_name(arguments: list[str]) -> str:
 def _check(key: str, value: object, signatures: dict[str, Signature | None]) -> None:
     group, _, rest = key.partition(".")
     if not rest:
-        known = OTHER_OPTIONS | set(RUN_OPTIONS)
-        if group not in known:
-            _refuse(f"unknown option '{key}'{_nearest(group, known)}")
+        _check_run_option(key, value)
         return
     if group not in ("trainer", "model", "data"):
         _refuse(f"unknown option '{key}'{_nearest(group, OTHER_OPTIONS | set(RUN_OPTIONS))}")
@@ -80,6 +78,38 @@ def _check(key: str, value: object, signatures: dict[str, Signature | None]) -> 
             )
     elif not deeper and not _fits(value, annotation := signature.parameters[name]):
         _refuse(f"option '{key}': expected {ast.unparse(annotation)}, got {value!r}")
+    elif deeper and (fields := signature.fields.get(name)) is not None:
+        field = deeper.removeprefix("init_args.").partition(".")[0]
+        if field not in (*fields, "class_path", "init_args", "help"):
+            _refuse(f"unknown option '{key}'{_nearest(field, fields)}; '{name}' takes {', '.join(fields)}")
+
+
+def _check_run_option(key: str, value: object) -> None:
+    known = OTHER_OPTIONS | set(RUN_OPTIONS)
+    if key not in known:
+        _refuse(f"unknown option '{key}'{_nearest(key, known)}")
+    kind = RUN_OPTIONS[key].type if key in RUN_OPTIONS else None
+    if isinstance(kind, type) and not _fits(value, ast.Name(kind.__name__)):
+        _refuse(f"option '{key}': expected {kind.__name__}, got {value!r}")
+    if key == "seed_everything" and not isinstance(value, bool | int):
+        _refuse(f"option '{key}': expected a whole number, or false, got {value!r}")
+    if key == "ckpt_path" and value not in (None, "last", "best") and not Path(str(value)).is_file():
+        _refuse(f"option 'ckpt_path': there is no file {value}; name a checkpoint, or leave it out")
+
+
+def _refuse_strays(arguments: list[str]) -> None:
+    """Words that are neither an option nor the value of the option before."""
+    for before, word in pairwise(["", *arguments]):
+        option = before.startswith("-") and "=" not in before and not _is_number(before)
+        if not word.startswith("-") and not option:
+            _refuse(f"'{word}' is no option; options are --key=value")
+
+
+def _read_signature(class_path: str, group: str) -> Signature | None:
+    try:
+        return read_signature(class_path)
+    except LookupError as error:
+        _refuse(f"{group}: {error.args[0]}{_nearest(*error.args[1:]) if error.args[1:] else ''}")
 
 
 def _options(arguments: list[str]) -> Iterator[tuple[str, str]]:
@@ -117,44 +147,6 @@ def _read_value(text: str) -> object:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-
-
-def _signature(class_path: str, group: str) -> Signature | None:
-    """The constructor's signature read from source; None where the source cannot tell."""
-    module, _, name = class_path.rpartition(".")
-    if not module:
-        return None
-    if (source := _source(module)) is None:
-        root = _source(module.partition(".")[0])
-        if root is not None and root.name == "__init__.py":
-            _refuse(f"{group}: there is no module '{module}' (class_path '{class_path}')")
-        return None
-    tree = ast.parse(source.read_text())
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if name not in classes:
-        imported = {
-            alias.asname or alias.name
-            for node in ast.walk(tree)
-            for alias in getattr(node, "names", [])
-            if isinstance(alias, ast.alias)
-        }
-        if name not in imported:
-            _refuse(f"{group}: module '{module}' has no class '{name}'{_nearest(name, classes)}")
-        return None
-    for node in classes[name].body:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1:]
-            return Signature(name, {a.arg: a.annotation for a in arguments}, node.args.kwarg is not None)
-    return None
-
-
-def _source(module: str) -> Path | None:
-    relative = module.replace(".", "/")
-    for folder in sys.path:
-        for candidate in (Path(folder, f"{relative}.py"), Path(folder, relative, "__init__.py")):
-            if candidate.is_file():
-                return candidate
-    return None
 
 
 def _fits(value: object, annotation: ast.expr | None) -> bool:

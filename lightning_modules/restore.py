@@ -69,11 +69,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a file of train.py holds: at least the facts of its method and a state_dict."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path}: no such file; train one (make train) or name another")
+        what = "is a folder, expected a file" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"checkpoint {path}: {what}; train one (make train) or name another")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        # torch's own words recommend to run what is in the file
+        foreign = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors and plain values" if foreign else str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path}: cannot be read ({reason}); name one that train.py wrote") from error
     check_facts(checkpoint if isinstance(checkpoint, dict) else {}, path)
     if not isinstance(checkpoint.get("state_dict"), dict):
