@@ -26,6 +26,9 @@ SMALL = (
     "--data.num_workers=0",
 )
 
+# networks and pictures of the papers' size take minutes on a CPU
+SMALLER = dict.fromkeys(("dhpe_rhd_stb", "dhpe_mix"), ("--model.joint_maps=small", "--data.image_size=64"))
+
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
@@ -56,7 +59,7 @@ def earlier_steps(tmp_path_factory):
 def test_an_experiment_runs_on_a_few_samples(train, datasets, earlier_steps, monkeypatch, path):
     monkeypatch.setenv("DATASETS", str(datasets))
     monkeypatch.chdir(earlier_steps)
-    cli = train("fit", *SMALL, config=path)
+    cli = train("fit", *SMALL, *SMALLER.get(path.stem, ()), config=path)
     assert cli.trainer.global_step == 1
     assert not (train.runs / path.stem).exists(), "fast_dev_run leaves nothing behind"
 
