@@ -2,6 +2,7 @@
 
     python train.py fit  --config configs/<experiment>.yaml [--model.lr=3e-4 --data.batch_size=64 ...]
     python train.py test --config configs/<experiment>.yaml [--ckpt_path <run folder>/checkpoints/best.ckpt]
+    python train.py replay <run folder>/bad_steps/<step>.ckpt       # a step whose loss or gradient was no number
 
 Every option of the configuration can be overridden on the command line; `fit --help` lists what all experiments share,
 `fit --model.help=<class path>` the options of one method. Everything of a run lies in runs/<experiment>/<run id>/.
@@ -19,6 +20,11 @@ def main() -> None:
         print(__doc__.strip())
         return
     require_install()
+    if arguments[0] == "replay":
+        from lightning_modules.replay import main as replay
+
+        replay(arguments[1:])
+        return
     from lightning_modules.preflight import preflight
 
     preflight(arguments)

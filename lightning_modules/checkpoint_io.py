@@ -12,6 +12,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from lightning_modules.run_folder import LAST, PREVIOUS
 
+_PROBE = 1 << 20  # bytes: quotas are kept in blocks, and a few bytes fit into a full one
+
 
 class SafeCheckpointIO(TorchCheckpointIO):
     """Lightning's reader and writer of checkpoint files; a kill at any moment leaves a readable `last.ckpt`."""
@@ -23,6 +25,13 @@ class SafeCheckpointIO(TorchCheckpointIO):
         whole = io.BytesIO()
         torch.save(checkpoint, whole)
         write_whole(Path(path), whole.getbuffer())
+
+
+def check_writable(folder: Path) -> None:
+    """Raise, before anything is computed, unless a run can write into `folder`."""
+    probe = folder / ".probe"
+    write_whole(probe, bytes(_PROBE))
+    probe.unlink()
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_modules.batch_predictions import BatchPredictions
+from lightning_modules.callbacks.bad_step import BadStep
 from lightning_modules.callbacks.checkpoints import LastStep, ModelFacts, check_facts, run_checkpoint
 from lightning_modules.callbacks.final_table import FinalTable
 from lightning_modules.callbacks.pictures import ValidationPictures
@@ -21,7 +22,7 @@ from lightning_modules.callbacks.protocol_figures import ProtocolFigures
 from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
 from lightning_modules.callbacks.run_state import RunState
 from lightning_modules.callbacks.safe_stop import SafeStop, signals_given_back
-from lightning_modules.checkpoint_io import SafeCheckpointIO
+from lightning_modules.checkpoint_io import SafeCheckpointIO, check_writable
 from lightning_modules.preflight import experiment_name
 from lightning_modules.protocols import protocols_of
 from lightning_modules.restore import newest_readable, read_checkpoint
@@ -109,7 +110,7 @@ class HandCLI(LightningCLI):
         """Settle the run folder, and the checkpoint to go on from."""
         try:
             self._settle_run()
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             self.parser.error(str(error))
 
     def _settle_run(self) -> None:
@@ -121,6 +122,8 @@ class HandCLI(LightningCLI):
             if config.ckpt_path == "last" and not launched:
                 raise ValueError(f"ckpt_path 'last' is the newest of one run: set {RUN_ID}=<run id>, or name the file")
             self.folder = Path(config.runs, self.experiment, settle_run_id())
+            if not config.trainer.fast_dev_run:
+                check_writable(self.folder)
             if config.ckpt_path == "last" or (launched and config.ckpt_path is None):
                 self.resumed, config.ckpt_path = newest_readable(self.folder), None
         else:
@@ -197,6 +200,7 @@ class HandCLI(LightningCLI):
                 LastStep(last := self.folder / "checkpoints" / LAST),
                 SafeStop(last, config.save_every),
                 RunState(self.config_dump["data"]),
+                BadStep(self.folder / "bad_steps", self.config_dump["model"]),
             ]
         if recorded and config.picture_samples > 0:
             callbacks.append(ValidationPictures(self.folder / "pictures", config.picture_samples))

@@ -57,6 +57,10 @@ def joint_limit_loss(angles: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return excess.square().sum(1).mean()
 
 
+class NotFinite(ValueError):
+    """A loss or a gradient is no number; the step is not to be taken."""
+
+
 def check_loss(total: Tensor, step: int, keys: Sequence[str]) -> None:
     """Raise unless the total loss () of a step is a number: the step after it would spoil every weight.
 
@@ -66,7 +70,7 @@ def check_loss(total: Tensor, step: int, keys: Sequence[str]) -> None:
         keys: names of the batch's samples, for the message.
     """
     if not bool(total.isfinite()):
-        raise ValueError(
+        raise NotFinite(
             f"training loss: expected a finite number, got {total.item()} at step {step}, on {len(keys)} samples from "
             f"{keys[0]} on; look for NaN in their labels, lower model.lr, or use trainer.precision=32-true"
         )

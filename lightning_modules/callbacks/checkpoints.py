@@ -12,7 +12,7 @@ FACT_TYPES = {"class_path": str, "init_args": dict, "hand_model": str}
 
 def run_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
     """`checkpoints/best.ckpt` (smallest `monitor`) and `checkpoints/last.ckpt`, after every validation."""
-    return ModelCheckpoint(
+    return RunCheckpoint(
         dirpath=folder / "checkpoints",
         filename="best",
         monitor=monitor,
@@ -20,6 +20,16 @@ def run_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
         enable_version_counter=False,  # one best, always under one name
         save_on_train_epoch_end=False,
     )
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's own writes last.ckpt only where the best one changed: hours on a plateau would be lost."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write last.ckpt after a validation that found nothing better, too."""
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class LastStep(Callback):
@@ -61,15 +71,20 @@ class ModelFacts(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the facts: strings, numbers and lists only, so that weights_only=True loads them."""
-        checkpoint[FACTS] = {
-            "class_path": self.model_config["class_path"],
-            "init_args": self.model_config.get("init_args") or {},
-            "hand_model": pl_module.hand_model_id,
-        }
+        checkpoint[FACTS] = model_facts(self.model_config, pl_module)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raise if the checkpoint belongs to another hand model."""
         check_facts(checkpoint, trainer.ckpt_path or "checkpoint", pl_module.hand_model_id)
+
+
+def model_facts(model_config: dict[str, Any], module: LightningModule) -> dict[str, Any]:
+    """What builds `module` again: class, arguments and hand model."""
+    return {
+        "class_path": model_config["class_path"],
+        "init_args": model_config.get("init_args") or {},
+        "hand_model": module.hand_model_id,
+    }
 
 
 def check_facts(checkpoint: dict[str, Any], path: str | Path, hand_model: str | None = None) -> dict[str, Any]:

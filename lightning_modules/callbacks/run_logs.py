@@ -66,6 +66,12 @@ def run_loggers(folder: Path, experiment: str) -> list[Logger]:
     mode = os.environ.get("WANDB_MODE")
     if mode == "disabled":
         return loggers
+    for other in folder.parent.parent.glob(f"*/{folder.name}/wandb"):
+        if other.parent != folder:
+            raise ValueError(
+                f"RUN_ID '{folder.name}': W&B has a run of this id in {other.parent}, of another experiment, and would "
+                "log both as one; choose another RUN_ID, or set WANDB_MODE=disabled"
+            )
     import wandb  # a second of import that WANDB_MODE=disabled spares
 
     offline = mode in ("offline", "dryrun") or (mode is None and not wandb.login(prompt=False, verify=False))

@@ -1,0 +1,105 @@
+"""A step that is no number: the run stops before its weights are spoilt, and the step can be taken again."""
+
+import errno
+
+import pytest
+import torch
+
+import train as command
+from lightning_modules import checkpoint_io, restore
+from lightning_modules.callbacks.run_logs import run_loggers
+from lightning_modules.method import HandMethod
+from lightning_modules.replay import replay
+from tests.command_line import TOY
+
+
+class Spoilt(HandMethod):
+    """Its loss, or the gradient of a finite loss, is no number at a step of choice."""
+
+    hand_model_id = "toy-hand"
+
+    def __init__(self, loss_at: float = -1.0, gradient_at: float = -1.0, report_domains: list[str] | None = None):
+        super().__init__()
+        self.save_hyperparameters()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.register_buffer("steps", torch.tensor(-1.0))
+
+    @property
+    def source_needs(self):
+        return {"every": [], "some": []}
+
+    def estimate(self, batch):
+        self.steps += self.training
+        return self.weight
+
+    def losses(self, estimate, batch):
+        near = estimate.square().sum()
+        if self.steps == self.hparams.loss_at:
+            near = near * torch.nan
+        if self.steps == self.hparams.gradient_at:
+            near = near + torch.sqrt(estimate - estimate.detach()).sum()  # 0, with an infinite slope
+        return {"near": near, "total": near}
+
+    def measure(self, estimate, batch, stage):
+        self.log(f"{stage}/joints_root_mm", 1.0, batch_size=2)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize(
+    "what, message", [("loss_at", "training loss: expected a finite"), ("gradient_at", "gradient: exp")]
+)
+def test_the_run_stops_and_the_step_is_kept(train, monkeypatch, capsys, what, message):
+    monkeypatch.setattr(restore, "METHODS", ("tests.",))
+    model = {"class_path": "tests.lightning_modules.test_bad_step.Spoilt", "init_args": {what: 2.0}}
+    config = train.write("spoilt", model=model, data=TOY["data"], trainer=TOY["trainer"] | {"val_check_interval": 1})
+    with pytest.raises(ValueError, match=message) as stop:
+        train("fit", "--picture_samples=0", config=config, run_id="a")
+    folder = train.runs / "spoilt" / "a"
+    file = folder / "bad_steps" / "step_0000002_rank0.ckpt"
+    assert f"python train.py replay {file}" in stop.value.__notes__[0]
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    kept = torch.load(file, weights_only=True)
+    assert kept["state_dict"]["weight"].isfinite().all() and kept["batch"]["key"] == ["toy/4", "toy/5"]
+    kept["state_dict"]["steps"] -= 1  # this method counts its steps; its step itself is what was kept
+    kept["batch"]["depth"][0, 0, 0, 0] = torch.nan
+    torch.save(kept, file)
+    monkeypatch.setattr("sys.argv", ["train.py", "replay", str(file)])
+    command.main()
+    said = capsys.readouterr().out
+    assert "2 samples: toy/4, toy/5" in said and "batch depth: not finite" in said
+    assert ("loss near: nan" in said) == (what == "loss_at") and "gradient of weight: not finite" in said
+    with pytest.raises(ValueError, match=r"last.ckpt: a checkpoint, but not of a step that failed"):
+        replay(folder / "checkpoints" / "last.ckpt")
+
+
+# -- what is refused at the start
+
+
+@pytest.mark.parametrize(
+    "number, words", [(errno.EROFS, "Read-only file system"), (errno.EDQUOT, "Disk quota exceeded")]
+)
+def test_a_run_folder_that_cannot_be_written_is_refused_before_the_run(train, monkeypatch, capsys, number, words):
+    def refuse(*_: object) -> None:
+        raise OSError(number, words)
+
+    monkeypatch.setattr(checkpoint_io.os, "fsync", refuse)
+    with pytest.raises(SystemExit) as stop:
+        train("fit", run_id="a")
+    assert stop.value.code == 2
+    assert f"cannot be written ({words}" in capsys.readouterr().err
+
+
+def test_a_run_folder_under_a_file_is_refused_by_name(train, capsys):
+    train.runs.write_text("a file")
+    with pytest.raises(SystemExit):
+        train("fit", run_id="a")
+    assert "runs/toy/a/.probe: cannot be written" in capsys.readouterr().err
+
+
+def test_an_id_that_wandb_knows_from_another_experiment_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "first" / "night" / "wandb").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"RUN_ID 'night': W&B has a run of this id in .*first/night.*choose another"):
+        run_loggers(tmp_path / "second" / "night", "second")
