@@ -94,7 +94,7 @@ def _check_run_option(key: str, value: object) -> None:
     if key == "seed_everything" and not isinstance(value, bool | int):
         _refuse(f"option '{key}': expected a whole number, or false, got {value!r}")
     if key == "ckpt_path" and value not in (None, "last", "best") and not Path(str(value)).is_file():
-        _refuse(f"option 'ckpt_path': there is no file {value}; name a checkpoint, or leave it out")
+        _refuse(f"option 'ckpt_path': no such file {value}; name a checkpoint, or leave it out")
 
 
 def _refuse_strays(arguments: list[str]) -> None:

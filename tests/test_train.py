@@ -61,7 +61,7 @@ WRONG = {
     "unknown module": (["--model.class_path=tests.toy.ToyMethod"], r"no module 'tests.toy'"),
     "no such file": (["--config=nowhere.yaml"], r"'nowhere.yaml' cannot be read"),
     "a word": (["--trainer.max_steps", "5", "stray"], r"'stray' is no option; options are --key=value"),
-    "no such checkpoint": (["--ckpt_path=none.ckpt"], r"'ckpt_path': there is no file none.ckpt"),
+    "no such checkpoint": (["--ckpt_path=none.ckpt"], r"'ckpt_path': no such file none.ckpt"),
     "an option of the run": (["--picture_samples=x"], r"'picture_samples': expected int, got 'x'"),
     "a seed": (["--seed_everything=x"], r"'seed_everything': expected a whole number"),
 }
