@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-
 _OWN = ("ops", "datamodules", "lightning_modules")
 
 
