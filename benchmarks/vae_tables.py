@@ -36,7 +36,7 @@ def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
 
 
 def share_arms(shares: list[float]) -> dict[str, dict[str, object]]:
-    """Two arms a share of labels: without (`labels 5pct`), with (`labels 5pct and pictures`) pictures that have none."""
+    """Two arms a share of labels: without, `labels 5pct`, with (`labels 5pct and pictures`) pictures without any."""
     arms = {}
     for share in shares:
         for unlabelled in (False, True) if share < 1 else (True,):

@@ -6,7 +6,7 @@ import torch
 
 from datamodules.augment_geometry import move_hands
 from datamodules.augmentation import Augmentation, augment
-from datamodules.batch import check_batch
+from datamodules.batch import HandBatch, check_batch
 from datamodules.cropping import CropRule, crop_frames
 from datamodules.domains import CLEAN
 from datamodules.hand_sampler import HandSampler
@@ -266,3 +266,11 @@ def test_a_cuda_device_moves_hands_as_the_cpu_does(rendered):
         torch.testing.assert_close(here[name], there[name].cpu(), atol=1e-4, rtol=1e-4)
     differ = (here["depth"] - there["depth"].cpu()).abs() > 1e-4
     assert differ.float().mean() < 5e-3 and (here["parts"] != there["parts"].cpu()).float().mean() < 5e-3
+
+
+def test_the_palm_moves_as_the_joints_do(rendered):
+    batch = HandBatch(rendered)
+    batch["palm"] = batch["joints_3d"][:, 0].clone()
+    moved = move_hands(batch, torch.linspace(-1, 1, 6), torch.linspace(0.9, 1.2, 6), torch.ones(6, 2))
+    torch.testing.assert_close(moved["palm"], moved["joints_3d"][:, 0])
+    assert not torch.allclose(moved["palm"], batch["palm"])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules import photo
 from datamodules.batch import check_batch
 from datamodules.domains import CLEAN, PHOTO
 from datamodules.hand_sampler import HandSampler, join, rows_of_parameters
@@ -105,7 +106,7 @@ def test_an_experiment_names_its_backgrounds(tmp_path):
     settings = {"modalities": ["rgb"], "image_size": 16, "num_workers": 0, "val_size": 8, "backgrounds": str(tmp_path)}
     corner = next(iter(RenderedHandsData("photo", **settings).val_dataloader()))["rgb"][:, :, 0, 0]
     assert (corner[:, 2] > corner[:, 0]).float().mean() > 0.5
-    with pytest.raises(ValueError, match="backgrounds: stand behind hands of the domain photo alone, and none is here"):
+    with pytest.raises(ValueError, match="backgrounds: stand behind hands of the domain photo alone, and no source is"):
         RenderedHandsData("clean", **settings)
 
 
@@ -175,3 +176,21 @@ def _same(seen, expected):
     torch.testing.assert_close(seen["depth"], expected["depth"], atol=1e-5, rtol=0)
     assert (seen["parts"] != expected["parts"]).float().mean() < 1e-4
     assert (seen["rgb"] - expected["rgb"]).abs().mean() < 1e-3
+
+
+def test_what_a_thing_hides_loses_mask_parts_and_depth(monkeypatch):
+    model = open_hand()
+    drawn = HandSampler(PHOTO, model).sample(0, "train", 0, np.arange(3))
+
+    def lower_half(rng, scene, hand):
+        return np.arange(len(hand))[:, None].repeat(len(hand), 1) >= 32
+
+    taken = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(photo, "_OCCLUDED", share)
+        monkeypatch.setattr(photo, "occlude", lower_half)
+        taken.append(HandRenderer(model, 64, ("depth", "parts", "rgb"))(drawn))
+    free, hidden = taken
+    for name in ("depth", "mask", "parts"):
+        assert free[name][..., 32:, :].any() and not hidden[name][..., 32:, :].any(), name
+        assert torch.equal(free[name][..., :32, :], hidden[name][..., :32, :])

@@ -46,3 +46,18 @@ def test_what_is_given_is_filled():
     crop = np.full((2, 2), np.nan, np.float32)
     nearest(labels, np.array([[1.0, 0, -1], [0, 1.0, -2]]), 2, crop)
     np.testing.assert_array_equal(crop, [[9, 10], [0, 0]])
+
+
+FINER = np.array([[4.0, 0, 0], [0, 4.0, 0]])
+NEAREST = [0] * 3 + [1] * 3 + [2] * 5 + [3]
+
+
+def test_labels_are_of_the_nearest_pixel():
+    assert nearest(np.arange(4, dtype=np.uint8)[None].repeat(4, 0), FINER, 12)[0].tolist() == NEAREST
+    assert nearest(np.arange(4, dtype=np.uint8)[:, None].repeat(4, 1), FINER, 12)[:, 0].tolist() == NEAREST
+
+
+def test_two_surfaces_are_never_blended():
+    depth = np.float32([[0.5, 0.5, 0.9, 0.9]]).repeat(4, 0)
+    for picture in (depth, depth.T):
+        assert set(np.unique(resample_depth(picture, FINER, 13))) == {np.float32(0.5), np.float32(0.9)}

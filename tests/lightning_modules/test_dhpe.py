@@ -6,8 +6,9 @@ import torch
 from datamodules.batch import HandBatch
 from datamodules.transforms import mirror
 from lightning_modules.dhpe import DHPE
+from lightning_modules.dhpe_losses import laplacian_loss, mean_pixels
 from lightning_modules.method import as_pictured
-from lightning_modules.normalised_hand import ROOT, in_camera
+from lightning_modules.normalised_hand import ROOT, in_camera, normalised_places
 from lightning_modules.picture_figures import overlap
 from lightning_modules.prediction import Frame
 from lightning_modules.schedules import warmup_cosine
@@ -203,3 +204,52 @@ def test_one_picture_is_learnt(seed):
             error = (in_camera(points, depth, batch["K"], 128) - batch[name]).norm(dim=-1).mean()
             assert 1000 * error < 2, f"{name}: {1000 * error:.2f} mm"
         assert overlap(module.silhouette(hand, 128), batch["mask"]) > 0.95
+
+
+def test_joints_are_compared_in_the_convention_of_their_labels():
+    module, batch = stirred().train(), rendered_hands()
+    estimate, said = module.estimate(batch), ["ge", "stb"]
+    terms = [module.losses(estimate, batch | {"convention": each}) for each in (["open"] * 2, said)]
+    assert terms[0]["articulation"] != terms[1]["articulation"]
+    places = normalised_places(batch["joints_2d"], batch["rgb"].shape[-1])
+    joints = module.projection.joints_in(estimate.hand, said)
+    torch.testing.assert_close(module.fitted.pixels, mean_pixels(joints, places, batch["joint_valid"]))
+
+
+def test_refinement_keeps_the_surface_smooth():
+    batch, at = rendered_hands(), {"refinement_steps": 0, "refiner": False, "refinement_features": 0.0}
+    plain, smooth = stirred(**at, laplacian_weight=0.0), stirred(**at, laplacian_weight=10.0)
+    estimate = plain.estimate(batch)
+    rough = 10 * laplacian_loss(estimate.hand.vertices, plain.laplacian)
+    values = [module.refine(estimate, batch).values[0] for module in (plain, smooth)]
+    torch.testing.assert_close(values[1], (values[0] + rough).detach())
+
+
+def test_a_test_measures_refined_hands_and_validation_does_not(monkeypatch):
+    module, batch, refined = stirred(), rendered_hands(), []
+    estimate = module.estimate(batch)
+    monkeypatch.setattr(module, "refined", lambda estimate, batch: refined.append(True) or estimate)
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    module.measure(estimate, batch, "val")
+    assert not refined
+    module.measure(estimate, batch, "test")
+    assert refined
+
+
+def test_every_turn_goes_on_from_the_places_of_the_last(monkeypatch):
+    module, batch, asked = stirred(), rendered_hands(), []
+    refined_places = module.networks.refined_places
+    noted = lambda features, places, *rest: asked.append(places) or refined_places(features, places, *rest)  # noqa: E731
+    monkeypatch.setattr(module.networks, "refined_places", noted)
+    estimate = module.estimate(batch)
+    assert torch.equal(asked[0], estimate.evidence.places)
+    assert all(map(torch.equal, asked[1:], estimate.places[:-1]))
+
+
+def test_heat_maps_do_not_learn_joints_outside_the_picture():
+    module, batch = stirred(), rendered_hands()
+    estimate, outside, without = module.estimate(batch), batch["joints_2d"].clone(), batch["joint_valid"].clone()
+    outside[:, 4], without[:, 4] = -40.0, False
+    changed = {"joints_2d": outside}, {"joint_valid": without}
+    one, other = (module.losses(estimate, HandBatch(batch | fields))["heat_maps"] for fields in changed)
+    torch.testing.assert_close(one, other)

@@ -161,3 +161,12 @@ def test_bad_input(projection):
         HandProjection(tiny_hand(), convention="model")
     with pytest.raises(ValueError, match="pose_space: expected one of"):
         HandProjection(open_hand(), "quaternion")
+
+
+def test_what_is_behind_the_camera_is_seen_from_the_nearest_depth():
+    projection = HandProjection(open_hand())
+    view = view_of(torch.tensor([[[100.0, 0, 24.5], [0, 100.0, 24.5], [0, 0, 1]]]), 50)
+    parameters = projection.start.clone()[None]
+    parameters[0, 62] = -3 * view.focal[0]
+    flat, hand = projection(parameters).vertices[..., :2], projection(parameters, view).vertices[..., :2]
+    torch.testing.assert_close(hand, view.centre[:, None] + (flat - view.centre[:, None]) / 0.2)

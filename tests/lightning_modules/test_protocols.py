@@ -302,3 +302,12 @@ def test_bad_input():
         DexterTips().update(hands(1, 5), hands(1, 5), torch.ones(1, 21, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"target_vertices: expected shape \(1, 9, 3\), got \(1, 8, 3\)"):
         protocol("freihand").update(hands(1), hands(1), hands(1, 9), hands(1, 8))
+
+
+def test_a_point_that_is_not_seen_fails_no_frame():
+    true, metric = hands(2, 5), DexterTips()
+    predicted, visible = true.clone(), torch.ones(2, 5, dtype=torch.bool)
+    predicted[0, 0] += 1
+    visible[0, 0] = False
+    metric.update(predicted, true, visible)
+    assert metric.compute()["success_maxframe_pct"]["10"] == 100

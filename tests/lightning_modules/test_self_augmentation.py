@@ -258,3 +258,12 @@ def test_a_run_cut_in_the_middle_ends_where_an_undisturbed_one_ends(train):
         )
     held = states[1]["callbacks"][next(name for name in ours if "Augmentation" in name)]["ranks"]
     assert len(held) == 1 and len(held[0]["seed"]) > 0, "no hand was fitted: the test would not see the set"
+
+
+def test_ranks_draw_what_is_their_own():
+    drawn = []
+    for rank in (0, 1):
+        callback = SelfSupervisedAugmentation(start_epoch=0)
+        one_step(callback, Method(), trainer(rank=rank, ranks=2))
+        drawn.append(callback.instances)
+    assert not torch.equal(drawn[0].seed, drawn[1].seed) and not torch.equal(drawn[0].shape, drawn[1].shape)

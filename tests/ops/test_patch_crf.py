@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ops.patch_restoration import restore
-from ops.patch_restoration.crf import energy, minimise, pairwise_terms
+from ops.patch_restoration.crf import energy, integrate, minimise, pairwise_terms
 from tests.ops.test_patch_pruning import hands
 from tests.ops.test_patch_restoration import dictionary_of, with_noise
 
@@ -145,3 +145,11 @@ class TestRestore:
             restore(maps, dictionary, integration="potts", alpha=-1.0)
         with pytest.raises(ValueError, match="query_stride: integration='potts' needs all pixels"):
             restore(maps, dictionary, integration="potts", query_stride=2)
+
+
+def test_a_neighbour_that_was_not_found_is_not_taken():
+    maps = np.zeros((2, 3, 3), np.uint8)
+    maps[1, 1, 1] = 7
+    numbers, distances = np.full((3, 3, 2), -1), np.full((3, 3, 2), 730)
+    numbers[1, 1, 0], distances[1, 1, 0] = 9 + 4, 400
+    assert integrate(numbers, distances, maps, "potts", 3.0)[1].tolist() == [0, 7, 0]
