@@ -51,7 +51,7 @@ class RunCSVLogger(CSVLogger):
         kept = [row for row in rows if len(row) == len(first) and row[place].isdecimal() and int(row[place]) < step]
         written = path.with_name(".metrics.csv.writing")
         with open(written, "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([first, *kept])
+            csv.writer(file).writerows([first, *kept])
         os.replace(written, path)
 
 
