@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +32,10 @@ def read_signature(class_path: str) -> Signature | None:
         if root is not None and root.name == "__init__.py":
             raise LookupError(f"there is no module '{module}' (class_path '{class_path}')")
         return None
-    tree = ast.parse(source.read_text())
+    tree = _parsed(source)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if name not in classes:
-        if name not in dict(_imports(tree)):
+        if name not in _imported(tree):
             raise LookupError(f"module '{module}' has no class '{name}'", name, list(classes))
         return None
     for node in classes[name].body:
@@ -75,20 +75,28 @@ def _definition(name: str, tree: ast.Module) -> ast.stmt | None:
             return node
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             return node
-    module = dict(_imports(tree)).get(name, "")
+    module = _imported(tree).get(name, "")
     # reading what others wrote takes seconds and tells nothing that is checked
     source = _source(module) if module.partition(".")[0] in _OWN else None
     # a package's __init__ passes names on: one step is enough for what this project writes
-    return _definition(name, ast.parse(source.read_text())) if source and source.name != "__init__.py" else None
+    return _definition(name, _parsed(source)) if source and source.name != "__init__.py" else None
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=64)
+def _imported(tree: ast.Module) -> dict[str, str]:
     """Imported names and the modules that they are from; "" for modules themselves."""
+    found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            yield from ((alias.asname or alias.name, node.module or "") for alias in node.names)
+            found |= {alias.asname or alias.name: node.module or "" for alias in node.names}
         elif isinstance(node, ast.Import):
-            yield from ((alias.asname or alias.name, "") for alias in node.names)
+            found |= {alias.asname or alias.name: "" for alias in node.names}
+    return found
+
+
+@lru_cache(maxsize=64)
+def _parsed(source: Path) -> ast.Module:
+    return ast.parse(source.read_text())
 
 
 def _source(module: str) -> Path | None:
