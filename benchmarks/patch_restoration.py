@@ -242,7 +242,7 @@ def main() -> None:
     for name, maps, radius in (("near", options.near_maps, NEAR), ("exact", options.exact_maps, None)):
         figures[f"{name}_core_s_per_map_36m"] = seconds = exact(queries, dictionary, name, maps, radius)
         accuracy = queries.accuracy(np.stack([each[1] for each in queries.truth[name]]))
-        figures[f"accuracy_{name}_maps"] = accuracy
+        figures[f"accuracy_reference_{name}_maps"] = accuracy
         what = f"reference, {maps} maps" + (f", within {NEAR} px" if radius else "")
         _row(table, what, None, seconds, {"agreement": 1.0, "recall": 1.0, "excess": 0.0}, accuracy)
     figures |= backends(queries, dictionary, table)
