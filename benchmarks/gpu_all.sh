@@ -10,6 +10,9 @@ failed=()
 for name in hand_layer render_cuda rendered_data deephps; do
   "$python" -m "benchmarks.$name" --save || failed+=("$name")
 done
+patches=runs/patches.safetensors
+[ -f "$patches" ] || "$python" -m datamodules.patch_dictionary "$patches" --index || failed+=("dictionary")
+"$python" -m benchmarks.patch_restoration --dictionary "$patches" --save || failed+=("patch_restoration")
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "failed: ${failed[*]}" >&2
