@@ -61,7 +61,8 @@ def restore(
             built on first use, in memory (a minute or two for 36 million patches).
             "faiss-gpu": index and exact search on the maps' CUDA device.
             "auto": "reference" for up to 200,000 patches; above, "faiss-gpu" if maps lie on a CUDA device and FAISS has
-            GPU support, else "pruned".
+            GPU support, else "faiss-cpu" where the dictionary has an index, in its file or from an earlier call, else
+            "pruned".
         integration: how overlapping patches become labels. "vote" is equation 2, "none" takes the label in the middle
             of the nearest patch, "potts" and "overlap" minimise a random field of N patches a pixel (section 5.1, see
             `ops.patch_restoration.crf`), on the CPU.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ def chosen_backend(device: torch.device, dictionary: PatchDictionary) -> str:
     try:
         check_device(device)
     except (ImportError, ValueError):
-        return "pruned"
+        # faster than pruning, but not by the minutes that an index takes to build
+        return "faiss-cpu" if find_spec("faiss") and faiss_index.index_at_hand(dictionary) else "pruned"
     return "faiss-gpu"
 
 

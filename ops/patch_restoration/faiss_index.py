@@ -173,6 +173,11 @@ def index_of(dictionary: PatchDictionary) -> PatchIndex:
     return _KNOWN[dictionary]
 
 
+def index_at_hand(dictionary: PatchDictionary) -> bool:
+    """Whether `index_of` need not build one, which takes minutes."""
+    return dictionary in _KNOWN or (dictionary.file is not None and index_path(dictionary.file).is_file())
+
+
 def _hash(arrays: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):

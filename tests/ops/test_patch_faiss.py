@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from ops.patch_restoration import PatchDictionary, PatchIndex, index_path, restore
+from ops.patch_restoration import PatchDictionary, PatchIndex, backends, index_path, restore
 from ops.patch_restoration.cells import sampled
 from ops.patch_restoration.device_search import check_device, refine_by_torch
 from ops.patch_restoration.faiss_index import _padded, _samples_at, index_of
@@ -137,6 +137,16 @@ class TestBackend:
         maps = torch.from_numpy(hands(1))
         with pytest.raises(ImportError, match=r"FAISS is not installed; remedy: pip install 'handful\[cpu\]'"):
             restore(maps, dictionary_of(hands(3)), backend="faiss-cpu")
+
+    def test_auto_takes_an_index_that_is_there_and_builds_none(self, dictionary, index, monkeypatch):
+        monkeypatch.setattr(backends, "SMALL", 0)
+        maps = torch.from_numpy(noisy(hands(1, seed=9)))
+        auto, ranked = (restore(maps, dictionary, backend=b, candidates=3) for b in ("auto", "faiss-cpu"))
+        assert (auto.numbers == ranked.numbers).all()
+        monkeypatch.setattr(PatchIndex, "build", lambda *_: pytest.fail("built an index"))
+        other = dictionary_of(dictionary.maps)
+        auto, pruned = (restore(maps, other, backend=b, candidates=3) for b in ("auto", "pruned"))
+        assert (auto.numbers == pruned.numbers).all() and (pruned.numbers != ranked.numbers).any()
 
     def test_gpu_named_without_one(self, dictionary):
         with pytest.raises(ValueError, match="faiss-gpu': maps lie on cpu, expected a CUDA device; move them"):
