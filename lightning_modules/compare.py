@@ -48,10 +48,7 @@ def main() -> None:
     if arguments.format == "markdown":
         print(markdown(header, rows))
     else:
-        table = Table(*header, title=name, caption=MARKS)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
+        show(name, header, rows)
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -104,6 +101,18 @@ def _cells(row: PublishedRow, columns: tuple[str, ...]) -> list[str]:
     figures = ["" if row.figures.get(column) is None else f"{row.figures[column]:g}" for column in columns]
     source = f"{row.source}; {row.note}" if row.note else row.source
     return [row.method + row.mark, str(row.year or ""), *figures, source]
+
+
+def show(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """The table on the console; sources stand below it, each once, so that a narrow window has room for figures."""
+    sources = list(dict.fromkeys(row[-1] for row in rows))
+    table = Table(*header, title=title)
+    for *cells, source in rows:
+        table.add_row(*cells, f"[{sources.index(source) + 1}]")
+    console = Console()
+    console.print(table, markup=False)
+    for text in (MARKS, *(f"[{number}] {source}" for number, source in enumerate(sources, 1))):
+        console.print(text, markup=False, highlight=False)
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

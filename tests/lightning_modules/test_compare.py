@@ -98,7 +98,12 @@ def test_the_comparison_reads_a_whole_output_and_refuses_what_is_no_run(tmp_path
     assert methods[place - 1 : place + 2] == ["HAMR (?)", "this run: ours", "Cai (?)"]  # 0.901, 0.9, 0.887
     assert "this run: scaled *" in methods[place:] and "Spurr *" in methods  # ground truth at test time is marked
     assert "* uses ground truth at test time" in lines[-1]
-    assert "DeepHPS" in run(monkeypatch, capsys, "--protocol", "nyu-14")  # without a run
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(monkeypatch, capsys, "--protocol", "nyu-14").splitlines()  # without a run
+    rows = [line for line in shown if line.startswith("│") and "DeepHPS" in line]
+    assert len(rows) == 1 and max(map(len, shown[: shown.index(next(s for s in shown if s.startswith("*")))])) <= 80
+    number = re.search(r"\[\d+\]", rows[0]).group()
+    assert [line for line in shown if line.startswith(number)]  # its source, below the table
     (tmp_path / "no.json").write_text("{}")
     (tmp_path / "text.json").write_text("text")
     for wrong, message in (
