@@ -189,6 +189,19 @@ def test_a_few_mutations_of_each_dataset(name, written):
                 continue
 
 
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in MANY_FILES])
+def test_reading_writes_nothing_into_the_folder(name, written):
+    whole = written(name)
+    paths = [whole.folder, *whole.folder.rglob("*")]
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in paths}
+    for frames in whole.open().values():
+        for index in range(len(frames)):
+            frames.frame(index)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in whole.folder.rglob("*")} == {
+        path: before[path] for path in paths[1:]
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_mutations(name, written):
