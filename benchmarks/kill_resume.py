@@ -1,15 +1,22 @@
 """Kill a small real experiment at random moments, start it again, compare its end with an unbroken run's, bit by bit.
 
-    python -m benchmarks.kill_resume --kills 100
+    python -m benchmarks.kill_resume --kills 100 [--folder <folder>]
 
-A kill is SIGKILL, SIGTERM or SIGUSR1 in turn, at a random moment of a random step, also of the first, which begins with
-the rest of the set-up: in a step, in a validation, while a checkpoint is written. Identical are weights, optimiser,
-schedule and metrics.csv.
+A kill is SIGKILL, SIGTERM, SIGUSR1 or SIGINT (Ctrl-C) in turn, at a random moment of a random step, also of the first,
+which begins with the rest of the set-up: in a step, in a validation, in a save; every fifth is a SIGKILL while a
+checkpoint's file is being written. Identical are weights, optimiser, schedule and metrics.csv.
+
+Runs are forks of a process that has imported what they need: a kill costs a third of the time, and what is tested
+begins behind the imports. With --folder the kills that are done are kept there, and a later start goes on.
 """
 
 import argparse
+import importlib
+import json
+import multiprocessing
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -17,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +37,10 @@ from benchmarks.report import emit
 from lightning_modules.run_folder import LAST
 
 ROOT = Path(__file__).parent.parent
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
+WRITING = "SIGKILL in a write"
+KILLS = {each.name: each for each in (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+KILLS[WRITING] = signal.SIGKILL
+IMPORTED = ("lightning_modules.cli", "lightning_modules.deephps", "datamodules.rendered", "train")
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers")
 _TRACE = "steps.txt"
 
@@ -37,10 +48,10 @@ _TRACE = "steps.txt"
 class Killed(NamedTuple):
     """What became of one killed run."""
 
-    signal: str
+    signal: str  # of KILLS
     identical: bool
     repeated: int  # optimiser steps done twice
-    restart_s: float | None  # from the second start to its first step; None where nothing was left to do
+    restart_s: float | None  # from the second start, behind the imports, to its first step; None: nothing left to do
 
 
 class StepTrace(Callback):
@@ -71,53 +82,89 @@ def experiment(steps: int) -> dict:
 
 
 class Bench:
-    """Runs of one experiment in a folder."""
+    """Runs of one experiment in a folder, which may hold the kills of an earlier start."""
 
     def __init__(self, folder: Path, steps: int, seed: int) -> None:
-        self.folder, self.steps, self.draw = folder, steps, random.Random(seed)
-        (folder / "small.yaml").write_text(yaml.safe_dump(experiment(steps)))
-        self.finish(self.start("whole"))
+        self.folder, self.steps, self.seed = folder, steps, seed
+        self.config, self.notes = folder / "small.yaml", folder / "kills.jsonl"
+        text = yaml.safe_dump(experiment(steps))
+        if self.config.exists() and self.config.read_text() != text:
+            raise ValueError(
+                f"--folder: {folder} holds kills of another experiment; give another folder, or the same --steps"
+            )
+        for name in IMPORTED:
+            importlib.import_module(name)
+        if not self.config.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.finish(self.start("whole", text))
+            self.config.write_text(text)
 
     def run_folder(self, name: str) -> Path:
         """Where the run `name` lies."""
         return self.folder / "runs" / "small" / name
 
-    def start(self, name: str) -> subprocess.Popen:
+    def start(self, name: str, text: str | None = None) -> BaseProcess:
         """Start, or go on with, a run."""
-        command = [sys.executable, "train.py", "fit", f"--config={self.folder / 'small.yaml'}"]
-        environ = os.environ | {"RUN_ID": name, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-        with open(self.folder / f"{name}.log", "a") as log:
-            command.append(f"--runs={self.folder / 'runs'}")
-            return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=subprocess.STDOUT)
+        config = self.folder / "experiment.yaml"
+        if text is not None:
+            config.write_text(text)
+        words = ["fit", f"--config={config}", f"--runs={self.folder / 'runs'}", "--experiment=small"]
+        process = multiprocessing.get_context("fork").Process(target=_train, args=(name, words, self.folder))
+        process.start()
+        return process
 
-    def wait_until(self, there: Callable[[], bool], process: subprocess.Popen) -> None:
+    def wait_until(self, there: Callable[[], bool], process: BaseProcess, every: float = 0.01) -> None:
         """Poll until `there()`, or the process is over."""
-        while process.poll() is None and not there():
-            time.sleep(0.01)
+        while process.exitcode is None and not there():
+            time.sleep(every)
 
-    def finish(self, process: subprocess.Popen) -> None:
+    def finish(self, process: BaseProcess) -> None:
         """Wait for a run that must end well."""
-        if process.wait():
+        process.join()
+        if process.exitcode:
             logs = "\n".join(path.read_text()[-2000:] for path in self.folder.glob("*.log"))
-            raise RuntimeError(f"a run ended with exit code {process.returncode}:\n{logs}")
+            raise RuntimeError(f"a run ended with exit code {process.exitcode}:\n{logs}")
 
     def kill(self, number: int) -> Killed | None:
         """Kill one run and let it go on; None where it was over before the kill."""
-        name, which = f"killed{number}", SIGNALS[number % len(SIGNALS)]
-        process, step = self.start(name), self.draw.randrange(self.steps)
+        name, how, draw = f"killed{number}", list(KILLS)[number % len(KILLS)], random.Random(f"{self.seed} {number}")
+        process, step = self.start(name), draw.randrange(self.steps)
         begun = (self.run_folder(name) / "config.yaml").is_file  # the set-up is over, the first step is next
         self.wait_until(lambda: begun() and len(self.trace(name)) >= step, process)
-        time.sleep(self.draw.uniform(0, self.step_s(name)))
-        if process.poll() is not None:
+        if how == WRITING:
+            writing = self.run_folder(name) / "checkpoints" / f".{LAST}.writing"
+            self.wait_until(writing.exists, process, every=0.0002)
+        else:
+            time.sleep(draw.uniform(0, self.step_s(name)))
+        if process.exitcode is not None:
             return None
-        process.send_signal(which)
-        if process.wait() == 0:  # it had nothing left but to end
+        os.kill(process.pid, KILLS[how])
+        process.join()
+        if process.exitcode == 0:  # it had nothing left but to end
             return None
         started, before = time.time(), len(self.trace(name))
         self.finish(self.start(name))
         trace = self.trace(name)
         restart = trace[before] - started if len(trace) > before else None
-        return Killed(which.name, self.identical(name), len(trace) - self.steps, restart)
+        return Killed(how, self.identical(name), len(trace) - self.steps, restart)
+
+    def kills(self, count: int) -> list[Killed]:
+        """`count` kills, those of an earlier start among them."""
+        lines = self.notes.read_text().splitlines() if self.notes.exists() else []
+        found = [Killed(*killed) for _, killed in map(json.loads, lines)]
+        number = json.loads(lines[-1])[0] + 1 if lines else 0
+        while len(found) < count:
+            for old in (self.run_folder(f"killed{number}"), self.folder / f"killed{number}.log"):
+                shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)  # of a start that was cut off
+            if killed := self.kill(number):
+                found.append(killed)
+                print(f"{len(found):4d}  {killed}", file=sys.stderr, flush=True)
+                with open(self.notes, "a") as notes:
+                    notes.write(json.dumps([number, killed]) + "\n")
+                if killed.identical:
+                    shutil.rmtree(self.run_folder(f"killed{number}"))
+            number += 1
+        return found
 
     def step_s(self, name: str) -> float:
         """Seconds that the steps of a run take now: a machine's load changes, and moments are to fall into steps."""
@@ -155,24 +202,40 @@ def _equal(left: object, right: object) -> bool:
     return left == right
 
 
+def _train(name: str, words: list[str], folder: Path) -> None:
+    """One start of train.py, in a process of its own whose output goes to a file."""
+    log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(ROOT)
+    os.environ |= {"RUN_ID": name, "WANDB_MODE": "disabled"}
+    torch.set_num_threads(1)
+    sys.argv = ["train.py", *words]
+    importlib.import_module("train").main()
+
+
+def imports_s() -> float:
+    """Seconds that a fresh interpreter takes for what the forks have."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {', '.join(IMPORTED)}"], check=True, cwd=ROOT)
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Kill, print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--steps", type=int, default=24, help="of the experiment")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--folder", type=Path, help="keep runs and kills here, to go on later; nowhere if not given")
     parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), given.steps, given.seed)
-        found: list[Killed] = []
-        number = 0
-        while len(found) < given.kills:
-            killed, number = bench.kill(number), number + 1
-            if killed:
-                found.append(killed)
-                print(f"{len(found):4d}  {killed}", file=sys.stderr, flush=True)
-    emit("kill_resume", figures(found), table(found), given.save)
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            found = Bench(given.folder or Path(temporary), given.steps, given.seed).kills(given.kills)
+        except ValueError as error:
+            parser.error(str(error))
+    emit("kill_resume", figures(found) | {"imports_s": round(imports_s(), 2)}, table(found), given.save)
 
 
 def figures(found: list[Killed]) -> dict[str, float]:
@@ -188,12 +251,20 @@ def figures(found: list[Killed]) -> dict[str, float]:
 
 def table(found: list[Killed]) -> Table:
     """A row per signal."""
-    shown = Table("signal", "kills", "identical", "steps repeated", "restart, s (median)", title="Killed and gone on")
+    shown = Table(
+        "signal",
+        "kills",
+        "identical",
+        "steps repeated",
+        "restart behind imports, s (median)",
+        title="Killed and gone on",
+    )
     for name in sorted({each.signal for each in found}):
         of = [each for each in found if each.signal == name]
         said = figures(of)
         same = f"{sum(each.identical for each in of)} of {len(of)}"
-        shown.add_row(name, str(len(of)), same, f"{said['steps_repeated_mean']:.2f}", f"{said['restart_s_median']:.1f}")
+        restart = f"{said['restart_s_median']:.1f}" if any(each.restart_s is not None for each in of) else "none"
+        shown.add_row(name, str(len(of)), same, f"{said['steps_repeated_mean']:.2f}", restart)
     return shown
 
 

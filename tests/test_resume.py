@@ -1,14 +1,17 @@
 """A run that is killed and started again ends where an undisturbed one ends: 2 + 2 steps equal 4."""
 
 import errno
+import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 import torch
 
+from datamodules.hand_data import _prepare_worker
 from lightning_modules.callbacks.run_state import check_continuation, random_state, set_random_state
-from lightning_modules.callbacks.safe_stop import requeue
+from lightning_modules.callbacks.safe_stop import SafeStop, requeue, signals_given_back
 from lightning_modules.checkpoint_io import write_whole
 from tests.command_line import TOY
 
@@ -70,7 +73,9 @@ def test_a_finished_run_that_is_given_more_steps_goes_on_in_mid_epoch(train, val
 
 
 # 0: within an interval; 1: the step is validated; 2: behind a validation, with rows that no flush has written
-@pytest.mark.parametrize("number, after", [(signal.SIGUSR1, 0), (signal.SIGUSR1, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    "number, after", [(signal.SIGUSR1, 0), (signal.SIGUSR1, 1), (signal.SIGTERM, 2), (signal.SIGINT, 0)]
+)
 def test_a_run_told_to_stop_saves_behind_the_step_and_goes_on_as_if_nothing_had_been(train, number, after):
     trainer = EXPERIMENT["trainer"] | {"log_every_n_steps": 1}
     model = {"class_path": "tests.toys.ToyMethod", "init_args": EXPERIMENT["model"]["init_args"] | {"noise": 0.1}}
@@ -86,6 +91,38 @@ def test_a_run_told_to_stop_saves_behind_the_step_and_goes_on_as_if_nothing_had_
     torch.testing.assert_close(again.model.joints, whole.model.joints, rtol=0, atol=0)
     rows = [(cli.folder / "metrics.csv").read_text() for cli in (whole, again)]
     assert rows[0] == rows[1] and rows[0].count("\n") > 6
+
+
+def test_ctrl_c_says_that_it_saves_and_a_second_one_aborts_at_once(tmp_path, capfd):
+    stop = SafeStop(tmp_path / "last.ckpt")
+    with signals_given_back():
+        stop.setup(None, None, "fit")
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGINT and "saving behind this step" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+
+def test_ctrl_c_does_not_end_the_workers_that_a_run_needs_to_end_its_step():
+    def worker() -> None:
+        _prepare_worker(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+    process = multiprocessing.get_context("fork").Process(target=worker)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_run_says_where_it_begins(train, monkeypatch):
+    said = []
+    monkeypatch.setattr("lightning_modules.callbacks.run_state.rank_zero_info", said.append)
+    config = train.write("resume", **EXPERIMENT)
+    train("fit", *OPTIONS, "--trainer.max_steps=2", config=config, run_id="night")
+    last = train("fit", *OPTIONS, config=config, run_id="night").folder / "checkpoints" / "last.ckpt"
+    assert said == ["run night: begins at step 0", f"run night: goes on from {last} at step 2"]
 
 
 def test_a_stopped_job_is_queued_again_by_its_id_or_its_place_in_an_array(tmp_path, monkeypatch):

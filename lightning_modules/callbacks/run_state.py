@@ -1,12 +1,13 @@
 """What makes a continued run the same run: random numbers go on, ranks and data have to be as they were."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_modules.callbacks.run_logs import RunCSVLogger
 
@@ -45,7 +46,9 @@ class RunState(Callback):
         self._random = checkpoint[RUN]["random"][trainer.global_rank]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Random numbers go on only now: setting up a run takes some, too."""
+        """Say where the run begins; random numbers go on only now: setting up a run takes some, too."""
+        begins = f"goes on from {trainer.ckpt_path} at step" if trainer.ckpt_path else "begins at step"
+        rank_zero_info(f"run {Path(trainer.default_root_dir).name}: {begins} {trainer.global_step}")
         if self._random is not None:
             set_random_state(self._random)
             self._random = None

@@ -1,7 +1,8 @@
 """A run that is told to stop saves itself behind a whole step, and has SLURM queue it again.
 
-SIGUSR1 is what slurm/train.sbatch has SLURM send before the time limit; SIGTERM is what preemption and `kill` send.
-Lightning's own handlers save at once, in the middle of a step, where weights, schedule and place in the data disagree.
+SIGUSR1 is what slurm/train.sbatch has SLURM send before the time limit; SIGTERM is what preemption and `kill` send,
+SIGINT is Ctrl-C. Lightning's own handlers save at once, in the middle of a step, where weights, schedule and place in
+the data disagree, or not at all.
 """
 
 import os
@@ -16,7 +17,7 @@ from types import FrameType
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 # Ranks get a signal in different steps and must save in one: every so many steps they agree.
 AGREE_EVERY = 10
 
@@ -69,7 +70,11 @@ class SafeStop(Callback):
                 signal.signal(each, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received is not None:
+            raise KeyboardInterrupt
         self.received = signal.Signals(number)
+        if number == signal.SIGINT:  # past Python's buffers: the signal may have come in the middle of a print
+            os.write(2, b"\nSIGINT: saving behind this step, then stopping; once more stops at once, unsaved\n")
 
     # -- saving and stopping
 

@@ -37,7 +37,10 @@ def test_figures_are_of_all_kills_and_the_table_has_a_row_per_signal():
 
 
 @pytest.mark.slow
-def test_killed_runs_end_as_the_unbroken_one(tmp_path):
-    bench = Bench(tmp_path, steps=12, seed=0)
-    found = [killed for number in (0, 1) if (killed := bench.kill(number))]
-    assert found and all(killed.identical for killed in found)
+def test_killed_runs_end_as_the_unbroken_one_and_a_later_start_goes_on(tmp_path):
+    found = Bench(tmp_path, steps=12, seed=0).kills(2)
+    assert all(killed.identical for killed in found)
+    again = Bench(tmp_path, steps=12, seed=0).kills(3)
+    assert again[:2] == found and again[2].identical
+    with pytest.raises(ValueError, match="holds kills of another experiment"):
+        Bench(tmp_path, steps=13, seed=0)
