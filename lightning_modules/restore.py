@@ -1,6 +1,6 @@
-"""A trained method from its checkpoint file, without a configuration.
+"""A trained method from its checkpoint or its file of weights, without a configuration.
 
-A checkpoint is a file that others may have made: its tensors and plain values are read, and of the class it names only
+Such a file is one that others may have made: its tensors and plain values are read, and of the class it names only
 one that a module of this project defines itself is built. What a module merely imports is not built: handed the
 arguments of a checkpoint's choice, it could run anything.
 """
@@ -16,16 +16,18 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_modules.callbacks.checkpoints import check_facts
 from lightning_modules.run_folder import resumable
+from lightning_modules.weights import SUFFIX, read_weights
 
 # Only methods in these packages are built from what a checkpoint says.
 METHODS = ("lightning_modules.",)
 
 
 def restore_method(path: str | Path) -> LightningModule:
-    """The module of a checkpoint, in evaluation mode on the CPU.
+    """The module of a checkpoint or of weights, in evaluation mode on the CPU.
 
     Args:
-        path: a file that train.py wrote; tensors and plain types only are read from it.
+        path: a file that train.py or `lightning_modules.weights` (.safetensors) wrote; tensors and plain types only are
+            read from it.
     """
     checkpoint = read_checkpoint(path)
     facts = check_facts(checkpoint, path)
@@ -66,11 +68,15 @@ def newest_readable(folder: Path) -> Path | None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a file of train.py holds: at least the facts of its method and a state_dict."""
+    """What a checkpoint or a file of weights holds: at least the facts of its method and a state_dict."""
     path = Path(path)
     if not path.is_file():
         what = "is a folder, expected a file" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"checkpoint {path}: {what}; train one (make train) or name another")
+    if path.suffix == SUFFIX:
+        weights = read_weights(path)
+        check_facts(weights, path)
+        return weights
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:

@@ -30,14 +30,19 @@ class FinalTable(Callback):
                 Console(width=None if Console().is_terminal else 100).print(table)
 
 
-def error_table(metrics: dict[str, float], title: str = "Test errors, mm") -> Table:
-    """The rich table of `metrics`; names that do not fit the pattern are left out."""
+def error_rows(metrics: dict[str, float]) -> dict[tuple[str, str], dict[str, float]]:
+    """Errors by alignment of each (domain, what) in `metrics`; names that do not fit the pattern are left out."""
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for name, value in metrics.items():
         if found := _METRIC.fullmatch(name):
             rows.setdefault((found["domain"] or "", found["what"]), {})[found["alignment"]] = value
+    return dict(sorted(rows.items()))
+
+
+def error_table(metrics: dict[str, float], title: str = "Test errors, mm") -> Table:
+    """The rich table of the errors in `metrics`."""
     table = Table("", *ALIGNMENTS.values(), title=title)
-    for (domain, what), errors in sorted(rows.items()):
+    for (domain, what), errors in error_rows(metrics).items():
         cells = [f"{errors[key]:.1f}" if key in errors else "-" for key in ALIGNMENTS]
         table.add_row(f"{domain} {what.replace('_', ' ')}".strip(), *cells)
     return table

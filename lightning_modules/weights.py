@@ -1,0 +1,150 @@
+"""A trained method as one small file: tensors in half precision, and in the header what builds the method again.
+
+    python -m lightning_modules.weights runs/<experiment>/<run>/checkpoints/best.ckpt weights/<name>.safetensors
+
+The header is text: the facts of a checkpoint (class, arguments, hand model) as JSON, the run's config.yaml, the commit.
+Nothing in the file can run. Matrices and kernels are kept in 16 bits, where their smallest step is a thousandth of a
+weight; what normalises (vectors) keeps its 32. A matrix named by --eight-bits is kept in steps of 1/127 of the largest
+weight of its column. The card beside it, weights/<name>.md, is written from the run's folder (`weights_card`).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lightning_modules.callbacks.checkpoints import FACTS, check_facts, is_plain
+from lightning_modules.checkpoint_io import write_whole
+from lightning_modules.run_folder import folder_of_checkpoint
+
+SUFFIX = ".safetensors"
+FOLDER = Path(__file__).parent.parent / "weights"  # those that come with the project
+HEADER, _SAID = "header_json", "said"
+_SCALE = ".scale_of_eight_bits"
+_STEPS = 127  # of eight bits, to either side of 0
+
+
+def main() -> None:
+    """Run the command line; bad input ends with exit code 2 and a remedy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="a file that train.py wrote, in its run's folder")
+    parser.add_argument("weights", type=Path, help="file to write, .safetensors; the card goes beside it, .md")
+    parser.add_argument("--eight-bits", nargs="*", default=[], help="names of large matrices to keep in eight bits")
+    parser.add_argument("--real", nargs="*", type=Path, default=[], help="figures on real pictures, JSON files")
+    arguments = parser.parse_args()
+    try:
+        convert(arguments.checkpoint, arguments.weights, arguments.eight_bits)
+        from lightning_modules.weights_card import write_card
+
+        write_card(arguments.checkpoint, arguments.weights, arguments.real)
+    except (ValueError, OSError) as error:
+        print(f"weights: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def convert(checkpoint: Path, target: Path, eight_bits: list[str] | tuple[str, ...] = ()) -> None:
+    """Write the weights of a checkpoint to `target`.
+
+    Args:
+        checkpoint: a file that train.py wrote.
+        target: ends in .safetensors.
+        eight_bits: names of tensors (..., N, M) to keep in eight bits with a scale for each column of N.
+    """
+    from lightning_modules.restore import restore_method
+
+    if target.suffix != SUFFIX:
+        raise ValueError(f"weights {target}: expected a name that ends in {SUFFIX}; name it so")
+    method = restore_method(checkpoint)  # refuses what could not be restored later
+    state = method.state_dict()
+    if unknown := [name for name in eight_bits if not _is_matrix(state.get(name))]:
+        raise ValueError(f"--eight-bits: {', '.join(unknown)}: no such matrix in {checkpoint}; leave it out")
+    tensors: dict[str, Tensor] = {}
+    said = {name: value for name, value in state.items() if not isinstance(value, Tensor)}  # ids that modules check
+    for name, tensor in state.items():
+        if name in said:
+            continue
+        if name in eight_bits:
+            tensors[name], tensors[name + _SCALE] = _in_eight_bits(tensor)
+        else:
+            tensors[name] = _in_half(tensor)
+    facts = check_facts(torch.load(checkpoint, map_location="cpu", weights_only=True), checkpoint)
+    header = {FACTS: facts, _SAID: said, "config": run_config(checkpoint), "commit": _commit()}
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {HEADER: _plain_json(header)})
+    write_whole(target, content)
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """What a file of weights holds, as of a checkpoint: the facts of its method and a state_dict, in 32 bits."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(
+            f"weights {path}: cannot be read ({str(error).splitlines()[0]}); get the file again, or make weights"
+        ) from error
+    if not isinstance(header, dict) or not isinstance(header.get(_SAID, {}), dict):
+        raise ValueError(
+            f"weights {path}: expected facts as a JSON object in its header; make weights writes such a file"
+        )
+    scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(_SCALE)}
+    for name, scale in scales.items():
+        whole = tensors.get(name.removesuffix(_SCALE))
+        if whole is None:
+            raise ValueError(f"weights {path}: '{name}' without its matrix; get the file again")
+        tensors[name.removesuffix(_SCALE)] = whole.float() * scale
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return {**header, "state_dict": state | header.get(_SAID, {})}
+
+
+def run_config(checkpoint: Path) -> str:
+    """The text of the config.yaml of a checkpoint's run."""
+    folder = folder_of_checkpoint(checkpoint)
+    config = folder / "config.yaml" if folder else None
+    if config is None or not config.is_file():
+        raise FileNotFoundError(
+            f"checkpoint {checkpoint}: expected in checkpoints/ of a run's folder that has config.yaml; put it there"
+        )
+    return config.read_text()
+
+
+def _plain_json(header: dict[str, Any]) -> str:
+    """Sorted, so that the same checkpoint gives the same bytes."""
+    if not is_plain(header):
+        raise ValueError("checkpoint: its state holds more than tensors and plain values; it cannot become weights")
+    return json.dumps(header, sort_keys=True)
+
+
+def _is_matrix(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2
+
+
+def _in_half(tensor: Tensor) -> Tensor:
+    """Matrices and kernels in 16 bits, if none of them overflows."""
+    if not _is_matrix(tensor):
+        return tensor
+    half = tensor.half()
+    return half if bool(half.isfinite().all()) else tensor
+
+
+def _in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., N, M) int8 and its scale (..., 1, M)."""
+    scale = tensor.abs().amax(-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / _STEPS
+    return (tensor / scale).round().to(torch.int8), scale
+
+
+def _commit() -> str:
+    """The commit of the code that converts; empty outside a git checkout."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
