@@ -18,7 +18,7 @@ SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -42,6 +42,7 @@ KillWait=5
 MinJobAge=300
 InactiveLimit=0
 SlurmctldTimeout=30
+MessageTimeout=60
 SlurmdTimeout=30
 NodeName=node1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=1000 State=UNKNOWN
 NodeName=node2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=1000 State=UNKNOWN
@@ -70,27 +71,27 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     conf = folder / "slurm.conf"
     conf.write_text(CONF.format(folder=folder, ports=_free_ports(3)))
     environ = os.environ | {"SLURM_CONF": str(conf)}
-    munge_started = _start_munge()
+    _start_munge(folder)
     try:
         for command in (["slurmctld", "-c"], ["slurmd", "-N", "node1"], ["slurmd", "-N", "node2"]):
             subprocess.run(command, env=environ, check=True)
         wait_for(lambda: command_output(["sinfo", "-h", "-o", "%D %t"], environ).startswith("2 idle"), 60, "idle nodes")
         yield environ
     finally:
-        for pid in [*(folder / "run").glob("slurmd.*.pid"), folder / "run" / "slurmctld.pid", *munge_started]:
+        for pid in [*(folder / "run").glob("slurm*.pid"), folder / "run" / "munged.pid"]:
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(pid.read_text()), 15)
 
 
-def _start_munge() -> list[Path]:
-    """Pid files of what was started here: nothing where a munged runs."""
-    pid = Path("/run/munge/munged.pid")
-    with contextlib.suppress(OSError, ValueError):
-        os.kill(int(pid.read_text()), 0)
-        return []
-    subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "-m", "0755", "/run/munge"], check=True)
-    subprocess.run(["runuser", "-u", "munge", "--", "/usr/sbin/munged"], check=True)
-    return [pid]
+def _start_munge(folder: Path) -> None:
+    """A munged of one's own: another cluster's may end at any time, and takes with it what it signed."""
+    key = folder / "munge.key"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(128))
+    files = {"socket": "munge.socket", "key-file": key, "pid-file": "run/munged.pid", "log-file": "munged.log"}
+    files |= {"seed-file": "munged.seed"}
+    # --force: it warns of folders that others may write to, such as /tmp above this one
+    subprocess.run(["munged", "--force", *(f"--{name}={folder / file}" for name, file in files.items())], check=True)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -101,9 +102,13 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def command_output(command: list[str], environ: dict[str, str]) -> str:
-    """What a command prints."""
-    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+def command_output(command: list[str], environ: dict[str, str], patience: float = 60) -> str:
+    """What a command prints; asked again for `patience` seconds, as a controller on a busy machine may not answer."""
+    end = time.monotonic() + patience
+    while (done := subprocess.run(command, env=environ, capture_output=True, text=True)).returncode:
+        assert time.monotonic() < end, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+        time.sleep(1)
+    return done.stdout
 
 
 def job_state(job: str, environ: dict[str, str]) -> tuple[str, int]:

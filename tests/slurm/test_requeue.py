@@ -54,13 +54,17 @@ def wait_for_rows(folder: Path) -> None:
     wait_for(lambda: rows(folder) > 1, 200, "first validation")
 
 
-def finish(train, job: str, environ: dict[str, str], restarts: int) -> None:
+def finish(train, job: str, environ: dict[str, str]) -> int:
+    """Waits for the end of a job, which must be a good one; how often it was queued again."""
+
     def over() -> bool:
         return job_state(job, environ)[0] in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL")
 
-    wait_for(over, 400, "end of the job")
+    wait_for(over, 500, "end of the job")
+    state, restarts = job_state(job, environ)
     output = "".join(path.read_text() for path in (train.folder / "logs").glob(f"*-{job}.out"))
-    assert job_state(job, environ) == ("COMPLETED", restarts), output[-3000:]
+    assert state == "COMPLETED", f"{state}: {output[-3000:]}"
+    return restarts
 
 
 def last(folder: Path) -> dict:
@@ -87,16 +91,16 @@ def test_a_job_that_gets_usr1_is_queued_again_and_ends_as_an_unbroken_run(train,
     folder = train.runs / "job" / "usr1"
     wait_for_rows(folder)
     subprocess.run(["scancel", "--signal=USR1", job], env=slurm, check=True)
-    finish(train, job, slurm, restarts=1)
+    assert finish(train, job, slurm) == 1
     assert_same_end(folder, whole)
 
 
 def test_a_job_whose_time_ends_is_queued_again_until_it_is_done(train, slurm, whole):
-    job = submit(train, slurm, experiment(train, pause=1.2), "--time=2", "--warning=60", run_id="limit")
-    wait_for(lambda: job_state(job, slurm)[1] >= 1, 300, "requeue")
+    job = submit(train, slurm, experiment(train, pause=2), "--time=3", "--warning=60", run_id="limit")
+    wait_for(lambda: job_state(job, slurm)[1] >= 1, 400, "requeue")
     state, _ = job_state(job, slurm)
     assert state in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
-    wait_for(lambda: job_state(job, slurm)[0] == "COMPLETED", 500, "end of the job")
+    assert finish(train, job, slurm) >= 1
     assert_same_end(train.runs / "job" / "limit", whole)
 
 
@@ -107,5 +111,5 @@ def test_two_nodes_agree_on_the_step_in_which_they_stop(train, slurm):
         if run_id == "two":
             wait_for_rows(folder)
             subprocess.run(["scancel", "--signal=USR1", job], env=slurm, check=True)
-        finish(train, job, slurm, restarts=int(run_id == "two"))
+        assert finish(train, job, slurm) == int(run_id == "two")
     assert_same_end(train.runs / "job" / "two", train.runs / "job" / "unbroken")
