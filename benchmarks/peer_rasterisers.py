@@ -101,6 +101,11 @@ def deodr_silhouette(vertices: Tensor, faces: Tensor, K: Tensor, size: int) -> T
     return _Deodr.apply(PinholeCamera(K).project(vertices), vertices[..., 2].detach(), silhouette)
 
 
+def deodr_pixels(pixels: Tensor, depth: Tensor, silhouette: DeodrSilhouette) -> Tensor:
+    """One picture (1, H, W) by deodr, from pixels (V, 2), which get gradients, and depth (V,)."""
+    return _Deodr.apply(pixels[None], depth[None], silhouette)[0]
+
+
 class _Deodr(torch.autograd.Function):
     @staticmethod
     def forward(
