@@ -115,19 +115,15 @@ def curve(queries: Queries, dictionary: PatchDictionary, table: Table) -> None:
             restored, wall, cpu = timed(run, len(maps))
             near = queries.compare(restored, "near")
             _row(table, f"{backend}, {candidates} candidates", wall, cpu, near, queries.accuracy(restored.maps.numpy()))
-    run = partial(restore, maps, dictionary, backend="pruned", query_stride=2)
-    restored, wall, cpu = timed(run, len(maps))
-    accuracy = queries.accuracy(restored.maps.numpy())
-    alike = np.mean([(one.numpy() == own[1])[own[1] > 0].mean() for one, own in _paired(restored, queries)])
-    _row(table, "pruned, every second pixel", wall, cpu, {"agreement": float(alike)}, accuracy)
 
 
 def integrations(queries: Queries, dictionary: PatchDictionary, table: Table) -> dict[str, float]:
     """Rows and accuracies of the ways to make labels of overlapping patches."""
     figures = {}
     maps = queries.noisy[:_FEW]
-    for name in INTEGRATIONS:
-        restored, wall, cpu = timed(partial(restore, maps, dictionary, backend="pruned", integration=name), len(maps))
+    for name in ("none", *INTEGRATIONS):
+        how = {"window": 1} if name == "none" else {"integration": name}
+        restored, wall, cpu = timed(partial(restore, maps, dictionary, backend="pruned", **how), len(maps))
         figures[f"accuracy_{name}_{_FEW}_maps"] = accuracy = queries.accuracy(restored.maps.numpy())
         _row(table, f"pruned, integration {name}, {_FEW} maps", wall, cpu, {}, accuracy)
     return figures
@@ -200,10 +196,6 @@ def on_cuda(queries: Queries, dictionary: PatchDictionary) -> dict[str, float]:
     run(maps)
     torch.cuda.synchronize()
     return {"cuda_ms_per_map_36m": 1000 * (time.perf_counter() - start) / len(maps)}
-
-
-def _paired(restored: Restored, queries: Queries) -> zip:
-    return zip(restored.maps, queries.truth["near"], strict=True)
 
 
 def _row(

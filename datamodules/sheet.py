@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.batch import HandBatch
 from ops.camera import project
-from ops.drawing import bgr_bytes, draw_skeleton, enlarge, part_colours, tile
+from ops.drawing import bgr_bytes, draw_skeleton, enlarge, part_colours, tile, write_picture
 
 _COLUMNS = 6  # hands side by side; each hand is four pictures in a square
 _ZOOM = 2  # thin lines need room
@@ -24,8 +24,7 @@ def draw_sheet(batch: HandBatch, faces: Tensor, path: Path) -> None:
         path: picture to write; its suffix says which.
     """
     tiles = [_tile(batch, faces.numpy(), index) for index in range(len(batch["key"]))]
-    if not cv2.imwrite(str(path), tile(tiles, _COLUMNS)):
-        raise FileNotFoundError(f"{path}: cannot be written; does its folder exist?")
+    write_picture(path, tile(tiles, _COLUMNS))
 
 
 def _tile(batch: HandBatch, faces: np.ndarray, index: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Drawing hands on pictures: skeletons, depth in grey, part colours, sheets of tiles. Colours are BGR (OpenCV)."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from torch import Tensor
@@ -90,3 +92,18 @@ def tile(pictures: list[Picture], columns: int) -> Picture:
     pictures = pictures + [blank] * (-len(pictures) % columns)
     rows = [np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
     return np.vstack(rows)
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a PNG or JPEG, whichever the path's suffix says; its folder is made.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        written = cv2.imwrite(str(path), picture)  # says no, rather than why
+    except cv2.error as error:
+        raise OSError(f"{path}: expected a name that ends in .png or .jpg") from error
+    if not written:
+        raise OSError(f"{path}: cannot be written; name a folder with room for it that you may write into")

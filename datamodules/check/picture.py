@@ -9,7 +9,7 @@ import numpy as np
 from datamodules.check.contract import valid_joints
 from datamodules.check.observe import pixels_of
 from datamodules.frames import HandFrame
-from ops.drawing import FINGER_COLOURS, Picture, caption, draw_skeleton, shade_depth, tile
+from ops.drawing import FINGER_COLOURS, Picture, caption, draw_skeleton, shade_depth, tile, write_picture
 from ops.joints import FINGERS
 
 _SIDE = 320  # px of a panel
@@ -24,8 +24,7 @@ def draw_frames(frames: Sequence[HandFrame], path: Path) -> None:
     cells = [_cell(frame) for frame in frames]
     width = max(cell.shape[1] for cell in cells)
     cells = [cv2.copyMakeBorder(c, 0, 4, 0, width - c.shape[1] + 4, cv2.BORDER_CONSTANT) for c in cells]
-    if not cv2.imwrite(str(path), tile(cells, _COLUMNS)):
-        raise FileNotFoundError(f"{path}: cannot be written; does its folder exist?")
+    write_picture(path, tile(cells, _COLUMNS))
 
 
 def _cell(frame: HandFrame) -> Picture:

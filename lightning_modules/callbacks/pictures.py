@@ -21,6 +21,7 @@ from ops.drawing import (
     part_colours,
     shade_depth,
     tile,
+    write_picture,
 )
 
 COLUMNS, FACTOR = 4, 2
@@ -55,8 +56,7 @@ class ValidationPictures(Callback):
         with torch.no_grad():  # the prediction may differentiate inside; here nothing is learnt
             prediction = pl_module.predict_step(batch, 0)
         sheet = draw_samples(batch, prediction, self.samples)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(self.folder / f"step_{trainer.global_step:07d}.png"), sheet)
+        write_picture(self.folder / f"step_{trainer.global_step:07d}.png", sheet)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("val/samples", [sheet[..., ::-1]], step=None)

@@ -11,7 +11,6 @@ Mix such pictures with labelled ones by the weights of the data, one in ten in t
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from datamodules.batch import HandBatch, rows_of
 from lightning_modules.part_regions import map_quality
+from ops.checks import check_choice, check_not_negative
 from ops.drawing import (
     TRUE_COLOUR,
     Picture,
@@ -28,8 +28,10 @@ from ops.drawing import (
     part_colours,
     shade_depth,
     tile,
+    write_picture,
 )
-from ops.patch_restoration import PatchDictionary, restore
+from ops.patch_restoration import BACKENDS, WINDOW, PatchDictionary, restore
+from ops.patch_restoration.vote import check_window
 
 _COLUMNS, _FACTOR = 2, 4
 
@@ -50,7 +52,7 @@ class PartMethod(Protocol):
         """Maps laid onto the pictures (B, ..., H, H) that they show: (B, H, H)."""
 
 
-class Restored(NamedTuple):
+class Judged(NamedTuple):
     """What restoring did to the maps of B pictures."""
 
     maps: Tensor  # (B, S, S) N
@@ -73,22 +75,20 @@ class WeakLabels(Callback):
         dictionary: file that `python -m datamodules.patch_dictionary` wrote.
         window: side of the window that votes on a pixel.
         backend: of the search, see `ops.patch_restoration.restore`.
-        query_stride: 2 searches every second pixel of every second row only.
         rejected_samples: rejected maps drawn after each validation; 0: none.
     """
 
     def __init__(
         self,
         dictionary: str,
-        window: int = 17,
+        window: int = WINDOW,
         backend: str = "auto",
-        query_stride: int = 1,
         rejected_samples: int = 8,
     ) -> None:
-        if rejected_samples < 0:
-            raise ValueError(f"rejected_samples: expected at least 0, got {rejected_samples}")
-        self.path = Path(dictionary)
-        self.window, self.backend, self.query_stride = window, backend, query_stride
+        check_window(window)
+        check_choice("backend", backend, BACKENDS)
+        check_not_negative(rejected_samples=rejected_samples)
+        self.path, self.window, self.backend = Path(dictionary), window, backend
         self.rejected_samples = rejected_samples
         self._dictionary: PatchDictionary | None = None
         self._rejected: list[Picture] = []
@@ -120,7 +120,7 @@ class WeakLabels(Callback):
             if len(self._rejected) < self.rejected_samples:
                 self._rejected.append(draw_restored(unlabelled, found, row))
 
-    def judge(self, method: PartMethod, batch: HandBatch) -> Restored:
+    def judge(self, method: PartMethod, batch: HandBatch) -> Judged:
         """Map, restore and compare all pictures of `batch`."""
         side = batch["depth"].shape[-1]
         if side != self._dictionary.crop_size:
@@ -136,23 +136,21 @@ class WeakLabels(Callback):
                 restored[shown] = self._restore(maps[shown])
             places, valid = method.joint_places(batch)
             before, after = (map_quality(each, places, valid, method.members) for each in (maps, restored))
-            return Restored(maps, restored, (before - after) / valid.sum(1).clamp_min(1))
+            return Judged(maps, restored, (before - after) / valid.sum(1).clamp_min(1))
 
     def _restore(self, maps: Tensor) -> Tensor:
-        how = {"window": self.window, "backend": self.backend, "query_stride": self.query_stride}
-        return restore(maps, self._dictionary, **how).maps
+        return restore(maps, self._dictionary, window=self.window, backend=self.backend).maps
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the sheet of what was rejected since the last validation."""
         rejected, self._rejected = self._rejected, []
         if not rejected or trainer.fast_dev_run or not trainer.is_global_zero:
             return
-        folder = Path(trainer.default_root_dir, "pictures")
-        folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"rejected_step_{trainer.global_step:07d}.png"), tile(rejected, _COLUMNS))
+        name = f"rejected_step_{trainer.global_step:07d}.png"
+        write_picture(Path(trainer.default_root_dir, "pictures", name), tile(rejected, _COLUMNS))
 
 
-def draw_restored(batch: HandBatch, found: Restored, row: int) -> Picture:
+def draw_restored(batch: HandBatch, found: Judged, row: int) -> Picture:
     """Depth with the true joints, N and N* of one picture, side by side."""
     side = found.maps.shape[-1]
     edge = (batch["depth"].shape[-1] - side) // 2

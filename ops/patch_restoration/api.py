@@ -7,19 +7,17 @@ import torch
 from torch import Tensor
 
 from ops.checks import check_choice, check_not_negative, check_shape
-from ops.joints import BACKGROUND
 from ops.patch_restoration import crf
 from ops.patch_restoration.backends import Options, chosen_backend, search_with
 from ops.patch_restoration.device_search import maps_on
 from ops.patch_restoration.dictionary import PatchDictionary, check_label_maps
 from ops.patch_restoration.faiss_index import PROBES
-from ops.patch_restoration.ranking import RADIUS
 from ops.patch_restoration.vote import check_window, vote
 
 Backend = Literal["auto", "reference", "pruned", "faiss-cpu", "faiss-gpu"]
-Integration = Literal["vote", "none", "potts", "overlap"]
+Integration = Literal["vote", "potts", "overlap"]
 BACKENDS = ("auto", "reference", "pruned", "faiss-cpu", "faiss-gpu")
-INTEGRATIONS = ("vote", "none", "potts", "overlap")
+INTEGRATIONS = ("vote", "potts", "overlap")
 WINDOW = 17  # pixels, of Neverova et al.
 
 
@@ -27,8 +25,8 @@ class Restored(NamedTuple):
     """What the dictionary makes of B maps, on the device of the input."""
 
     maps: Tensor  # (B, H, W) uint8 restored labels
-    numbers: Tensor  # (B, H, W, N) int64 numbers of each pixel's nearest patches, nearest first; -1 not looked up
-    distances: Tensor  # (B, H, W, N) int32 their Hamming distances, of 729 labels; 730 not looked up
+    numbers: Tensor  # (B, H, W, N) int64 numbers of each pixel's nearest patches, nearest first; -1 of the background
+    distances: Tensor  # (B, H, W, N) int32 their Hamming distances, of 729 labels; 730 of the background
 
 
 def restore(
@@ -40,9 +38,7 @@ def restore(
     integration: Integration = "vote",
     alpha: float | None = None,
     neighbours: int | None = None,
-    query_stride: int = 1,
     candidates: int | None = None,
-    radius: int = RADIUS,
     probes: int = PROBES,
 ) -> Restored:
     """Replace each foreground pixel's label by a vote of the dictionary's patches nearest to those around it.
@@ -55,23 +51,19 @@ def restore(
         window: W of equation 2, odd, at most 27; 1 takes the label in the middle of the nearest patch (no integration).
         backend: how patches are found.
             "reference": all are searched, exactly.
-            "pruned": all maps and displacements are ranked, seen through a ninth of their pixels; the best pairs are
-            searched exactly. Needs no index.
+            "pruned": all maps and displacements up to 9 pixels are ranked, seen through a ninth of their pixels; the
+            best pairs are searched exactly. Needs no index.
             "faiss-cpu": a FAISS index of patches ranks the pairs. It is read from the file beside the dictionary's, or
             built on first use, in memory (a minute or two for 36 million patches).
             "faiss-gpu": index and exact search on the maps' CUDA device.
             "auto": "reference" for up to 200,000 patches; above, "faiss-gpu" if maps lie on a CUDA device and FAISS has
             GPU support, else "faiss-cpu" where the dictionary has an index, in its file or from an earlier call, else
             "pruned".
-        integration: how overlapping patches become labels. "vote" is equation 2, "none" takes the label in the middle
-            of the nearest patch, "potts" and "overlap" minimise a random field of N patches a pixel (section 5.1, see
-            `ops.patch_restoration.crf`), on the CPU.
+        integration: how overlapping patches become labels. "vote" is equation 2, "potts" and "overlap" minimise a
+            random field of N patches a pixel (section 5.1, see `ops.patch_restoration.crf`), on the CPU.
         alpha: weight of the random field's pairwise term; None is 3 for "potts", 0.1 for "overlap".
         neighbours: N, nearest patches to give back; the nearest alone votes. None is 10 for random fields, else 1.
-        query_stride: look up the patch of every so-manieth foreground pixel in x and in y; the others take part in the
-            vote only as receivers. Patches overlap, so that 1 costs hardly more than 2.
         candidates: pairs of a map and a displacement to search for each 3x3 pixels; None is the backend's default.
-        radius: of "pruned": largest displacement of a patch from its pixel, in x and in y.
         probes: of FAISS: lists of its index to look through.
     """
     check_choice("backend", backend, BACKENDS)
@@ -81,28 +73,18 @@ def restore(
     field = integration in crf.ALPHA
     if neighbours is None:
         neighbours = min(crf.NEIGHBOURS, dictionary.patches) if field else 1
-    _check_numbers(dictionary, neighbours=neighbours, query_stride=query_stride, candidates=candidates, probes=probes)
-    check_not_negative(radius=radius, alpha=alpha or 0)
-    if field and query_stride > 1:
-        raise ValueError(f"query_stride: integration={integration!r} needs all pixels, expected 1, got {query_stride}")
+    _check_numbers(dictionary, neighbours=neighbours, candidates=candidates, probes=probes)
+    check_not_negative(alpha=alpha or 0)
     if backend == "auto":
         backend = chosen_backend(maps.device, dictionary)
-    search = search_with(backend, maps.device, dictionary, Options(neighbours, candidates, radius, probes))
-    found = [search(picture, queried_pixels(picture, query_stride)) for picture in pictures]
+    search = search_with(backend, maps.device, dictionary, Options(neighbours, candidates, probes))
+    found = [search(picture) for picture in pictures]
     distances, numbers = (torch.stack(each) for each in zip(*found, strict=True))
     if field:
         restored = _minimised(numbers, distances, dictionary, integration, alpha)
     else:
-        restored = _voted(maps, numbers, dictionary, 1 if integration == "none" else window)
+        restored = _voted(maps, numbers, dictionary, window)
     return Restored(*(each.to(maps.device) for each in (restored, numbers, distances)))
-
-
-def queried_pixels(picture: np.ndarray, stride: int) -> np.ndarray:
-    """(H, W) bool: every stride-th foreground pixel in x and in y; all of them if the grid misses the foreground."""
-    foreground = picture != BACKGROUND
-    grid = np.zeros_like(foreground)
-    grid[::stride, ::stride] = foreground[::stride, ::stride]
-    return grid if grid.any() else foreground
 
 
 def _checked(maps: Tensor, dictionary: PatchDictionary) -> np.ndarray:

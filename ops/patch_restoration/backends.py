@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ops.joints import BACKGROUND
 from ops.patch_restoration import faiss_index, ranking
 from ops.patch_restoration.device_search import check_device, index_on, maps_on, refine_by_torch
 from ops.patch_restoration.dictionary import PatchDictionary
 from ops.patch_restoration.search import Neighbours, nearest, refine
 
 SMALL = 200_000  # patches that an exhaustive search goes through in half a second
-# of one map (H, W) uint8 and the pixels to look up (H, W) bool: distances and numbers (H, W, N)
-Search = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
+# of one map (H, W) uint8: distances and numbers (H, W, N), of its foreground
+Search = Callable[[np.ndarray], tuple[Tensor, Tensor]]
 
 
 class Options(NamedTuple):
@@ -24,7 +25,6 @@ class Options(NamedTuple):
 
     neighbours: int
     candidates: int | None
-    radius: int
     probes: int
 
 
@@ -48,16 +48,16 @@ def search_with(backend: str, device: torch.device, dictionary: PatchDictionary,
     """
     maps, neighbours = dictionary.maps, options.neighbours
     if backend == "reference":
-        return lambda picture, queried: _tensors(nearest(picture, queried, maps, neighbours=neighbours))
+        return lambda picture: _tensors(nearest(picture, picture != BACKGROUND, maps, neighbours=neighbours))
     if backend == "faiss-gpu":
         return _on_device(device, dictionary, options)
     if backend == "pruned":
         candidates = options.candidates or ranking.CANDIDATES
-        find = partial(ranking.ranked_pairs, dictionary=dictionary, candidates=candidates, radius=options.radius)
+        find = partial(ranking.ranked_pairs, dictionary=dictionary, candidates=candidates)
     else:
         candidates = options.candidates or faiss_index.CANDIDATES
         find = partial(faiss_index.index_of(dictionary).pairs, candidates=candidates, probes=options.probes)
-    return lambda picture, queried: _tensors(refine(picture, queried, maps, find(picture), neighbours))
+    return lambda picture: _tensors(refine(picture, picture != BACKGROUND, maps, find(picture), neighbours))
 
 
 def _on_device(device: torch.device, dictionary: PatchDictionary, options: Options) -> Search:
@@ -66,9 +66,9 @@ def _on_device(device: torch.device, dictionary: PatchDictionary, options: Optio
     candidates = options.candidates or faiss_index.CANDIDATES
     find = partial(index.pairs, candidates=candidates, probes=options.probes, index=index_on(index, device))
 
-    def search(picture: np.ndarray, queried: np.ndarray) -> tuple[Tensor, Tensor]:
-        query, asked = (torch.from_numpy(each).to(device) for each in (picture, queried))
-        return refine_by_torch(query, asked, maps, find(picture), options.neighbours)
+    def search(picture: np.ndarray) -> tuple[Tensor, Tensor]:
+        query = torch.from_numpy(picture).to(device)
+        return refine_by_torch(query, query != BACKGROUND, maps, find(picture), options.neighbours)
 
     return search
 

@@ -105,8 +105,9 @@ def test_rejected_maps_are_drawn(tmp_path):
 
 
 def test_bad_input(tmp_path):
-    with pytest.raises(ValueError, match="rejected_samples: expected at least 0, got -1"):
-        WeakLabels("toy.safetensors", rejected_samples=-1)
+    for argument, value in (("window", 4), ("backend", "kd-tree"), ("rejected_samples", -1)):
+        with pytest.raises(ValueError, match=f"{argument}: expected"):
+            WeakLabels("toy.safetensors", **{argument: value})
     nowhere = WeakLabels(str(tmp_path / "nowhere.safetensors"))
     nowhere.setup(None, method(), "test")  # read where it is used
     with pytest.raises(FileNotFoundError, match=r"nowhere.safetensors: no such patch dictionary"):

@@ -1,6 +1,8 @@
+import cv2
 import numpy as np
+import pytest
 
-from ops.drawing import FINGER_COLOURS, PALM_COLOUR, UNLABELLED_COLOUR, draw_skeleton, part_colours
+from ops.drawing import FINGER_COLOURS, PALM_COLOUR, UNLABELLED_COLOUR, draw_skeleton, part_colours, write_picture
 from ops.joints import PART_NAMES, UNLABELLED
 
 
@@ -39,3 +41,15 @@ def test_a_skeleton_in_an_enlarged_picture_stays_on_its_pixels():
     rows, columns = np.nonzero(picture[..., 2])
     # pixel 3 covers 12 to 15 after enlarging by 4: its centre is 13.5
     assert abs(columns.mean() - 13.5) < 0.2 and abs(rows.mean() - 21.5) < 0.2
+
+
+def test_a_picture_is_written_or_refused_with_a_reason(tmp_path):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[1, 2] = (250, 10, 60)
+    write_picture(tmp_path / "new" / "sheet.png", picture)
+    assert (cv2.imread(str(tmp_path / "new" / "sheet.png")) == picture).all()
+    with pytest.raises(OSError, match=r"sheet.xyz: expected a name that ends in .png or .jpg"):
+        write_picture(tmp_path / "sheet.xyz", picture)
+    (tmp_path / "taken.png").mkdir()
+    with pytest.raises(OSError, match=r"taken.png: cannot be written; name a folder with room"):
+        write_picture(tmp_path / "taken.png", picture)

@@ -120,7 +120,7 @@ class TestRestore:
         dictionary = dictionary_of(truth)
         query = np.where(truth[5] > 0, np.maximum(with_noise(truth[5], 3), 1), 0).astype(np.uint8)
         maps = torch.from_numpy(query)[None]
-        alone = restore(maps, dictionary, integration="none").maps[0].numpy()
+        alone = restore(maps, dictionary, window=1).maps[0].numpy()
         field = restore(maps, dictionary, integration=integration)
         assert field.numbers.shape[-1] == 10
         one = field.maps[0].numpy()
@@ -131,20 +131,21 @@ class TestRestore:
         still = restore(maps, dictionary, integration=integration, alpha=0.0).maps[0].numpy()
         assert (still == alone).all()
 
-    def test_none_is_a_window_of_one(self):
+    def test_a_window_of_one_takes_what_the_nearest_patch_says(self):
         dictionary = dictionary_of(hands(20, 24))
         maps = torch.from_numpy(hands(1, 24, seed=3))
-        assert (restore(maps, dictionary, integration="none").maps == restore(maps, dictionary, window=1).maps).all()
+        restored = restore(maps, dictionary, window=1)
+        nearest = torch.from_numpy(dictionary.maps).flatten()[restored.numbers[..., 0].clamp_min(0)]
+        assert (restored.maps == torch.where(maps > 0, nearest, 0)).all()
+        assert (restored.maps != maps).any()
 
     def test_refusals(self):
         dictionary = dictionary_of(hands(3, 24))
         maps = torch.from_numpy(hands(1, 24, seed=3))
-        with pytest.raises(ValueError, match="integration: expected one of 'vote', 'none', 'potts', 'overlap'"):
+        with pytest.raises(ValueError, match="integration: expected one of 'vote', 'potts', 'overlap'"):
             restore(maps, dictionary, integration="mean")
         with pytest.raises(ValueError, match="alpha: expected a finite number of at least 0"):
             restore(maps, dictionary, integration="potts", alpha=-1.0)
-        with pytest.raises(ValueError, match="query_stride: integration='potts' needs all pixels"):
-            restore(maps, dictionary, integration="potts", query_stride=2)
 
 
 def test_a_neighbour_that_was_not_found_is_not_taken():

@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from ops.patch_restoration import PATCH_SIZE, PatchDictionary, restore
-from ops.patch_restoration.api import queried_pixels
 from ops.patch_restoration.cells import CELL, LANES, SPAN, sampled, shown, side_by_side
 from ops.patch_restoration.ranking import ranked_pairs
 from ops.patch_restoration.reference import nearest_by_brute_force
 from ops.patch_restoration.search import refine
-from tests.ops.test_patch_restoration import blobs, dictionary_of, with_noise
+from tests.ops.test_patch_restoration import blobs, dictionary_of, every, with_noise
 
 
 def hands(maps: int, side: int = 30, seed: int = 0) -> np.ndarray:
@@ -93,7 +92,7 @@ class TestRefine:
         entries = blobs(5, *size)
         entries[-1] = entries[0]
         query = with_noise(entries[0])
-        queried = queried_pixels(query, 1 if size[0] < 20 else 7)
+        queried = every(1 if size[0] < 20 else 7, query)
         steps = [np.arange(-(side // CELL) * CELL, side, CELL) for side in size]
         pairs = np.stack(np.meshgrid(np.arange(5), *steps, indexing="ij"), -1).reshape(-1, 3)
         found = refine(query, queried, entries, pairs, neighbours, slack=PATCH_SIZE**2)
@@ -151,20 +150,18 @@ class TestPruned:
         assert (excess == 0).float().mean() > 0.7
         assert excess.mean() < 3
         assert (fast.maps == exact.maps)[foreground].float().mean() > 0.85
-        more = restore(torch.from_numpy(queries), dictionary, backend="pruned", candidates=1000, radius=30)
+        more = restore(torch.from_numpy(queries), dictionary, backend="pruned", candidates=1000)
         better = (more.distances - exact.distances)[..., 0][foreground].float()
-        assert (better == 0).float().mean() > 0.95
-        assert (more.maps == exact.maps)[foreground].float().mean() > 0.95
+        assert (better == 0).float().mean() > 0.9
+        assert (more.maps == exact.maps)[foreground].float().mean() > 0.93
 
     def test_a_map_of_the_dictionary_is_found_whole(self):
         maps = hands(200)
-        how = {"backend": "pruned", "neighbours": 2, "query_stride": 2}
-        restored = restore(torch.from_numpy(maps[60:62]), dictionary_of(maps), **how)
+        restored = restore(torch.from_numpy(maps[60:62]), dictionary_of(maps), backend="pruned", neighbours=2)
         assert (restored.maps.numpy() == maps[60:62]).all()
         looked_up = restored.numbers[..., 0] >= 0
         assert (restored.distances[..., 0][looked_up] == 0).all()
-        grid = np.stack([queried_pixels(one, 2) for one in maps[60:62]])
-        assert (looked_up.numpy() == grid).all()
+        assert (looked_up.numpy() == (maps[60:62] > 0)).all()
 
     def test_auto_looks_at_the_size(self, monkeypatch):
         maps = torch.from_numpy(hands(3, seed=5))
@@ -182,5 +179,3 @@ class TestPruned:
         maps = torch.from_numpy(hands(1))
         with pytest.raises(ValueError, match="candidates: expected at least 1, got 0"):
             restore(maps, dictionary, backend="pruned", candidates=0)
-        with pytest.raises(ValueError, match="radius: expected a finite number of at least 0, got -1"):
-            restore(maps, dictionary, backend="pruned", radius=-1)
