@@ -58,6 +58,11 @@ class CropRule:
         """Whether a frame is cut by a cube."""
         return self.around == "cube" or (self.around == "auto" and frame.depth is not None)
 
+    @property
+    def name(self) -> str:
+        """What frames that this rule has cut say of it (`HandFrame.cut`); of "auto", the name of its squares."""
+        return "cube" if self.around == "cube" else f"square {self.square:g} {self.centre}"
+
 
 def crop_frames(
     frames: Sequence[HandFrame], rule: CropRule, size: int, keys: Keys | None = None, lean: bool = False
@@ -76,7 +81,7 @@ def crop_frames(
     K = torch.from_numpy(labels.K.astype(np.float32))
     batch["cube_centre"], batch["cube_side"] = _cubes(labels, rule, keys)
     crop, _ = cube_crop(batch["cube_centre"], batch["cube_side"], K, size)
-    cubes = torch.tensor([rule.takes_cube(frame) for frame in frames])
+    cubes = torch.tensor([rule.takes_cube(frame) and not frame.cut for frame in frames])
     if not cubes.all():
         squares = crop_affine(*_squares(labels, rule, keys), size)
         crop = torch.where(cubes[:, None, None], crop, squares)
@@ -93,7 +98,13 @@ def crop_frames(
 
 
 def check_croppable(frame: HandFrame, rule: CropRule) -> None:
-    """Raise BadFrame unless the frame's joints say where to cut."""
+    """Raise BadFrame unless the frame's joints say where to cut; ValueError if it is cut already, and otherwise."""
+    asked = "cube" if rule.takes_cube(frame) else rule.name
+    if frame.cut and frame.cut != asked:
+        raise ValueError(
+            f"{frame.key}: its picture was cut by '{frame.cut}', asked for is '{asked}'; set data.crop to what its set "
+            "was written with, or write a set with that"
+        )
     valid = _valid(frame)
     if rule.takes_cube(frame) or frame.depth is not None:  # depth is cut off before and behind the cube
         together = 0.0 if frame.joints_3d is None else float(frame.joints_3d[:, 2] @ valid)
@@ -130,6 +141,8 @@ class _Labels:
         self.valid = np.stack([_valid(frame) for frame in frames])  # (B, 21)
         self.has_3d, self.joints_3d = _stacked([frame.joints_3d for frame in frames])
         self.has_2d, self.joints_2d = self._pixels()
+        self.detected = np.array([frame.cube_centre is not None for frame in frames])  # (B,)
+        self.cut = np.array([frame.cut != "" for frame in frames])  # (B,)
 
     def _pixels(self) -> tuple[np.ndarray, np.ndarray | None]:
         """(B,) bool and (B, 21, 2) pixels of the whole picture: as labelled, or projected and 0 where not valid."""
@@ -165,14 +178,18 @@ class _Labels:
         return batch
 
     def centres(self) -> np.ndarray:
-        """Means (B, 3) of the valid joints, metres; 0 where no joint is labelled in 3D."""
-        if self.joints_3d is None:
-            return np.zeros((len(self.frames), 3))
-        counted = self.valid & self.has_3d[:, None]
-        return (self.joints_3d * counted[..., None]).sum(1, dtype=np.float64) / np.maximum(counted.sum(1), 1)[:, None]
+        """Detected centres (B, 3), or means of the valid joints, metres; 0 where no joint is labelled in 3D."""
+        centres = np.zeros((len(self.frames), 3))
+        if self.joints_3d is not None:
+            counted = self.valid & self.has_3d[:, None]
+            sums = (self.joints_3d * counted[..., None]).sum(1, dtype=np.float64)
+            centres = sums / np.maximum(counted.sum(1), 1)[:, None]
+        if self.detected.any():
+            centres[self.detected] = [frame.cube_centre for frame in self.frames if frame.cube_centre is not None]
+        return centres
 
     def squares(self, rule: CropRule) -> np.ndarray:
-        """Centres u, v and sides (B, 3), pixels, around the valid 2D joints; the whole picture where there are none."""
+        """Centres u, v and sides (B, 3), pixels, around the valid 2D joints; whole pictures without, or cut already."""
         height, width = np.array([frame.size for frame in self.frames]).T
         squares = np.stack([(width - 1) / 2, (height - 1) / 2, np.maximum(height, width)], 1)
         if self.joints_2d is not None:
@@ -183,7 +200,8 @@ class _Labels:
             if rule.centre == "root":
                 rooted = self.valid[:, ROOT]
                 boxes[rooted, :2] = self.joints_2d[rooted, ROOT]
-            squares[self.has_2d] = boxes[self.has_2d]
+            rows = self.has_2d & ~self.cut
+            squares[rows] = boxes[rows]
         return squares
 
 
@@ -208,7 +226,7 @@ def _cubes(labels: _Labels, rule: CropRule, keys: Keys | None) -> tuple[Tensor, 
     centres = labels.centres()
     if keys is not None:
         jitter = rule.centre_jitter * np.clip(Draws(keys_of("cube", keys)).normal((3,)), -2, 2)
-        centres += jitter * (labels.has_3d & labels.valid.any(1))[:, None]
+        centres += jitter * (labels.has_3d & labels.valid.any(1) & ~labels.detected)[:, None]
     sides = np.array([frame.cube_side for frame in labels.frames])
     return torch.from_numpy(centres.astype(np.float32)), torch.from_numpy(sides.astype(np.float32))
 
@@ -218,8 +236,9 @@ def _squares(labels: _Labels, rule: CropRule, keys: Keys | None) -> tuple[Tensor
     squares = labels.squares(rule)
     if keys is not None:
         draws = Draws(keys_of("square", keys))
-        squares[:, :2] += squares[:, 2:] * draws.uniform(-rule.shift, rule.shift, (2,))
-        squares[:, 2] *= (1 + rule.zoom) ** draws.uniform(-1, 1)
+        jitter = draws.uniform(-rule.shift, rule.shift, (2,)) * ~labels.cut[:, None]
+        squares[:, :2] += squares[:, 2:] * jitter
+        squares[:, 2] *= (1 + rule.zoom) ** (draws.uniform(-1, 1) * ~labels.cut)
     centre, side = torch.from_numpy(squares.astype(np.float32)).split([2, 1], 1)
     return centre, side[:, 0]
 

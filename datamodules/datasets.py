@@ -35,6 +35,7 @@ DATASETS: dict[str, DatasetEntry] = {
     "freihand": DatasetEntry("datamodules.freihand", "FreiHAND"),
     "ho3d": DatasetEntry("datamodules.ho3d", "HO3D"),
     "ge": DatasetEntry("datamodules.ge", "Ge", splits=("test",)),
+    "rendered": DatasetEntry("datamodules.rendered_shards", "RenderedShards"),
 }
 
 

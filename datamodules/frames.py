@@ -37,6 +37,8 @@ class HandFrame:
     vertices: np.ndarray | None = None  # (V, 3) float32 metres
     hand_model: str = ""  # id of the hand model of `vertices`
     cube_side: float = 0.3  # metres: the cube that the dataset's protocol crops
+    cube_centre: np.ndarray | None = None  # (3,) float32 metres: where a detector found the hand; None: the mean joint
+    cut: str = ""  # name of the `CropRule` by which the picture is cut already; "": it is whole
     depth: np.ndarray | None = None  # (H, W) float32 metres, 0 = missing
     rgb: np.ndarray | None = None  # (H, W, 3) uint8
     mask: np.ndarray | None = None  # (H, W) bool, this hand alone

@@ -1,9 +1,11 @@
 """Rendered hands on the fly: a LightningDataModule over one domain or a mixture, and a sheet of what training sees.
 
 python -m datamodules.rendered --picture sheet.png --domain sensor --split train
+python -m datamodules.rendered write <folder> --domain clean --count 1000000        # a set on disk; also: verify
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ from datamodules.domains import DOMAINS, SPLITS
 from datamodules.hand_data import HandData
 from datamodules.hand_sampler import HandSampler
 from datamodules.mixing import Mixture
+from datamodules.rendered_write import main as write_main
 from datamodules.rendering import MODALITIES, HandRenderer, Modality
 from datamodules.sampler import BatchKey
 from datamodules.shares import InTurn
@@ -96,8 +99,12 @@ class RenderedHandsData(HandData):
 
 
 def main() -> None:
-    """Draw a sheet of samples."""
-    parser = argparse.ArgumentParser(description="Draw what training sees: depth, parts, mesh, joints on colours.")
+    """Draw a sheet of samples, or write a set of them."""
+    if sys.argv[1:2] in (["write"], ["verify"]):
+        sys.exit(write_main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(
+        description="Draw what training sees: depth, parts, mesh, joints on colours. `write --help` writes sets of it."
+    )
     parser.add_argument("--picture", type=_picture_to_write, required=True, help="PNG or JPEG to write")
     parser.add_argument("--domain", choices=DOMAINS, default="clean")
     parser.add_argument("--split", choices=SPLITS, default="train")
