@@ -1,54 +1,72 @@
-"""A trained method on your own depth frame or photograph: overlay, named joints, prediction file, mesh if it has one.
+"""A trained method on your own pictures: overlay, named joints, mesh if it has one, prediction file of each.
 
 python predict.py photo.jpg --box 210,140,300,340
 python predict.py frame.png --camera nyu
-python predict.py frame.png --camera 475,475,320,240 --unit 0.000125 --side left
+python predict.py frames/ clip.mp4 --camera 475,475,320,240 --unit 0.000125 --side both --html page.html
 python predict.py frame.png --camera nyu --dictionary patches.safetensors    (part maps, predicted and restored)
+python predict.py export --onnx hand.onnx                                    (the network, for other programs)
+
+A file that cannot be read or shows no hand is named and skipped; the exit code is then 1, and 2 where none is left.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_modules.installed import require_install
-from lightning_modules.run_folder import best_by_age, folder_of_checkpoint
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from datamodules.sights import Sight
+    from lightning_modules.predicting import Predicted
 
-    from lightning_modules.method import HandMethod
-
-ROUNDS = 3  # each crops anew around the hand just predicted
-REACH = 0.13  # metres from the centre: a forearm beyond is left out, rendered hands have none
+KINDS = ("overlay.png", "joints.json", "mesh.obj", "mesh.glb", "prediction.npz")
+THREADS = 4  # that read, and that write
+PAGE_MOST = 60  # pictures of a page: each is in it twice
 
 
 def main() -> None:
     """Run the command line; bad input ends with exit code 2 and a remedy."""
+    if sys.argv[1:2] == ["export"]:
+        require_install()
+        from lightning_modules.export import main as export
+
+        export(sys.argv[2:])
+        return
     arguments = parse()
     require_install()
     try:
-        run(arguments)
+        skipped = run(arguments)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"predict.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    if skipped:
+        raise SystemExit(1)
 
 
 def parse() -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("frame", type=Path, help="depth: 16-bit PNG, NYU's or HO-3D's colour packing, .npy; or a photograph: PNG, JPEG")
-    add("--camera", help="nyu, icvl, msra, sr305, ... or fx,fy,cx,cy in pixels; NYU's packing implies nyu")
-    add("--focal", type=float, help="of a photograph: focal length in pixels (default: a phone's main camera)")
+    add(
+        "inputs", type=Path, nargs="+",
+        help="photographs (PNG, JPEG), depth (16-bit PNG, NYU's or HO-3D's colour packing, .npy), videos, folders",
+    )  # fmt: skip
+    add("--camera", help="nyu, icvl, msra, sr300, sr305, realsense-d435, ... or fx,fy,cx,cy[,width,height] in pixels")
+    add("--focal", type=float, help="of photographs: focal length in pixels (default: a phone's main camera)")
     add("--unit", type=float, help="metres per stored step (default: the camera's, 0.001; 1 for floating-point .npy)")
-    add("--ckpt", type=Path, help="checkpoint (default: the newest best under runs/ that takes such a picture)")
+    add("--ckpt", type=Path, help="checkpoint or weights (default: the newest best under runs/, else weights/)")
     add("--box", help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)")
     add("--dictionary", type=Path, help="patch dictionary: draws the part map restored from it, too")
-    add("--side", choices=("right", "left"), default="right", help="which hand it is (default: right)")
+    add("--side", choices=("right", "left", "both"), default="right", help="which hand it is; both: compares")
+    add("--every", type=int, default=1, help="of a video, each n-th frame")
     add("--out", type=Path, help="folder for the results (default: predictions/ of the checkpoint's run)")
+    add("--write", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=f"of {' '.join(KINDS)}")
+    add("--html", type=Path, help="a page to look at, one file: pictures, overlays, hands to turn")
     add("--overwrite", action="store_true", help="replace results that are there")
+    add("--batch", type=int, default=16, help="pictures that the network sees at once (default: 16)")
     add("--labels", type=Path, help="true joints as text, u v d (mm) per joint, a frame a line; prints the errors")
     add("--label-layout", default="nyu-14", help="joints of a line: nyu-14 or canonical-21 (default: nyu-14)")
     add(
@@ -57,129 +75,106 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Read the picture, find the hand, predict, write the results."""
-    from datamodules.colour_pictures import is_colour_picture
+def run(arguments: argparse.Namespace) -> int:
+    """Read pictures, find hands, predict, write; how many pictures were skipped."""
+    from datamodules.sights import VIDEOS, Asked, count_inputs, each_input, list_inputs, read_sight
+    from lightning_modules.pipeline import in_order
 
-    if is_colour_picture(arguments.frame):
-        run_on_colours(arguments)
-    else:
-        run_on_depth(arguments)
+    files = list_inputs(arguments.inputs)
+    alone = len(files) == 1 and files[0].suffix.lower() not in VIDEOS
+    count = count_inputs(files, arguments.every)
+    check(arguments, alone, count)
+    asked = Asked(arguments.camera, arguments.focal, arguments.unit, arguments.box)
+    pictures = each_input(files, arguments.every)
+    reading = in_order(partial(read_sight, asked=asked), pictures, THREADS, 2 * arguments.batch + THREADS)
+    sights = (checked_alone(arguments, sight) for sight in reading) if alone else reading
+    predicted = predict(arguments, sights, alone)
 
+    from lightning_modules.predicting import Report
 
-def run_on_depth(arguments: argparse.Namespace) -> None:
-    """The nearest hand of a depth frame."""
-    from datamodules.batch import LEFT, RIGHT
-    from datamodules.depth_frames import CAMERA_UNITS, crop_frame, frame_camera, parse_box, read_depth_frame
-    from datamodules.hand_finder import find_hand
-
-    if arguments.focal is not None:
-        raise ValueError("focal: is for photographs; say a depth camera's fx,fy,cx,cy with --camera")
-    frame = read_depth_frame(arguments.frame, arguments.unit or CAMERA_UNITS.get(arguments.camera))
-    K, camera = frame_camera(arguments.camera, frame)
-    centre = find_hand(frame.depth, K, parse_box(arguments.box))
-    label = None
-    if arguments.labels is not None:
-        from lightning_modules.label_errors import label_errors, print_errors, read_label
-
-        label = read_label(arguments.labels, arguments.label_layout, arguments.label_line, arguments.frame, K)
-        print(f"labels      line {label.line} of {arguments.labels}")
-    method, checkpoint, files = restored(arguments, "depth")
-
-    # the methods' import is paid once the input is known to be good
-    from lightning_modules.frame_prediction import predict_refined, restored_parts, write_results
-    from ops.drawing import shade_depth
-    from ops.patch_restoration import PatchDictionary
-
-    dictionary = arguments.dictionary and PatchDictionary.load(arguments.dictionary, method.hand_model_id)
-    side = LEFT if arguments.side == "left" else RIGHT
-    crop = partial(crop_frame, frame, K, image_size=method.crop_size, reach=REACH)
-    prediction, centre = predict_refined(method, partial(crop, side=side), centre, ROUNDS)
-    parts = {} if prediction.parts is None else {"parts": prediction.parts[0].numpy()}
-    if dictionary is not None:
-        parts["parts, restored"] = restored_parts(prediction, dictionary)
-    seen = crop(centre, side=RIGHT)  # not mirrored
-    near = float(seen["cube_centre"][0, 2] - seen["cube_side"][0] / 2)
-    far = near + float(seen["cube_side"][0])
-    pictures = shade_depth(frame.depth, near, far + 0.5), shade_depth(seen["depth"][0, 0].numpy(), near, far)
-    facts = said(arguments, camera, K, method, checkpoint)
-    write_results(files, facts, *pictures, K, seen, prediction, parts)  # half a metre more, so that the person shows
-    if label is not None:
-        print_errors(label_errors(prediction.joints_3d[0], label), label, prediction.convention)
+    report = Report(alone, count, arguments.html)
+    # an error of the only picture is raised before anything heavy is built for it
+    for item in in_order(partial(write, arguments), predicted, THREADS, 2 * arguments.batch):
+        report.add(item)
+    return report.close()
 
 
-def run_on_colours(arguments: argparse.Namespace) -> None:
-    """The hand of a photograph, in the box or the whole picture."""
-    from datamodules.batch import LEFT, RIGHT
-    from datamodules.colour_pictures import crop_square, picture_camera, read_colour_picture, square_around
-    from datamodules.depth_frames import parse_box
+def check(arguments: argparse.Namespace, alone: bool, count: int) -> None:
+    """Raise where options contradict each other or the inputs."""
+    for name in ("every", "batch"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
+    if arguments.labels is not None and not alone:
+        raise ValueError("labels: belong to one frame; name that frame alone, or judge many with evaluate")
+    if arguments.html and count > PAGE_MOST:
+        raise ValueError(f"html: a page holds at most {PAGE_MOST} pictures, got {count}; name fewer, or give --every")
+    if arguments.html and arguments.html.exists() and not arguments.overwrite:
+        raise FileExistsError(f"{arguments.html}: there already; give --overwrite or another --html")
 
-    for name in ("unit", "dictionary", "labels"):
+
+def checked_alone(arguments: argparse.Namespace, sight: "Sight | Exception") -> "Sight | Exception":
+    """The only picture; raise where an option is for pictures of the other kind. Among many, options go where they fit.
+
+    Its label is read now: nothing is predicted for a label that is not there.
+    """
+    if isinstance(sight, Exception):
+        return sight
+    foreign = ("focal",) if sight.modality == "depth" else ("unit", "dictionary", "labels")
+    for name in foreign:
         if getattr(arguments, name) is not None:
-            raise ValueError(f"{name}: is for depth frames, and {arguments.frame} is a photograph; leave --{name} out")
-    picture = read_colour_picture(arguments.frame)
-    K, camera = picture_camera(arguments.camera, arguments.focal, picture)
-    square = square_around(parse_box(arguments.box), picture)
-    method, checkpoint, files = restored(arguments, "rgb")
+            kinds = {"depth": ("photographs", "a depth frame"), "rgb": ("depth frames", "a photograph")}
+            meant, got = kinds[sight.modality]
+            raise ValueError(f"{name}: is for {meant}, and {sight.path} is {got}; leave --{name} out")
+    if arguments.labels is not None:
+        from lightning_modules.label_errors import read_label
 
-    from lightning_modules.frame_prediction import predict_once, write_results
-    from ops.drawing import bgr_bytes
-
-    side = LEFT if arguments.side == "left" else RIGHT
-    crop = partial(crop_square, picture, K, square, image_size=method.crop_size)
-    prediction = predict_once(method, crop(side=side))
-    seen = crop(side=RIGHT)
-    facts = said(arguments, camera, K, method, checkpoint)
-    # a colour picture does not say how large a hand is
-    facts["distance"] = "from focal length and an assumed bone length; the hand's size is not measured"
-    pictures = picture.rgb[..., ::-1].copy(), bgr_bytes(seen["rgb"][0])
-    write_results(files, facts, *pictures, K, seen, prediction, {})
+        layout, line = arguments.label_layout, arguments.label_line
+        sight.notes["label"] = label = read_label(arguments.labels, layout, line, sight.path, sight.K)
+        print(f"labels      line {label.line} of {arguments.labels}")
+    return sight
 
 
-def restored(arguments: argparse.Namespace, modality: str) -> tuple["HandMethod", Path, dict[str, Path]]:
-    """The method of the checkpoint named, or of the newest best one that takes the modality; where results go."""
-    checkpoints = [arguments.ckpt] if arguments.ckpt else best_by_age()
-    if arguments.ckpt:
-        result_files(arguments, arguments.ckpt)  # refuses before anything heavy is imported
-    from lightning_modules.restore import restore_method
+def predict(
+    arguments: argparse.Namespace, sights: "Iterator[Sight | Exception]", alone: bool
+) -> "Iterator[Predicted | Exception]":
+    """Predictions of pictures, batch by batch of a kind; errors in their place."""
+    from datamodules.batch import LEFT, RIGHT
 
-    foreign = []
-    for checkpoint in checkpoints:
-        method = restore_method(checkpoint)
-        if modality in method.source_needs["every"]:
-            files = result_files(arguments, checkpoint)
-            print(f"checkpoint  {checkpoint}")
-            return method, checkpoint, files
-        foreign.append(f"{checkpoint} ({type(method).__name__} takes {', '.join(method.source_needs['every'])})")
-    what = {"depth": "a depth frame", "rgb": "a photograph (8 bits are too few for depth)"}[modality]
-    raise ValueError(
-        f"{arguments.frame}: {what}, but no checkpoint takes these: {'; '.join(foreign)}; train a method that does, or "
-        "name its checkpoint with --ckpt"
-    )
+    waiting: dict[str, list[Sight]] = {"depth": [], "rgb": []}
+    sides = {"left": [LEFT], "right": [RIGHT], "both": [RIGHT, LEFT]}[arguments.side]
+    predictor = None
+    for sight in sights:
+        if isinstance(sight, Exception):
+            if alone:
+                raise sight
+            yield sight
+            continue
+        if predictor is None:  # the methods' import is paid once the input is known to be good
+            from lightning_modules.predicting import Predictor
+
+            predictor = Predictor(arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, sides)
+            predictor.dictionary = arguments.dictionary
+        refusal = predictor.refusal(sight)
+        if refusal is not None:
+            if alone:
+                raise refusal
+            yield refusal
+            continue
+        group = waiting[sight.modality]
+        group.append(sight)
+        if len(group) == arguments.batch:
+            yield from predictor.predict(group)
+            group.clear()
+    for group in waiting.values():
+        if group:
+            yield from predictor.predict(group)
 
 
-def said(
-    arguments: argparse.Namespace, camera: str, K: "Tensor", method: "HandMethod", checkpoint: Path
-) -> dict[str, object]:
-    """What the joints' file says beside them."""
-    return {
-        "picture": str(arguments.frame),
-        "camera": camera,
-        "K": K.tolist(),
-        "side": arguments.side,
-        "method": type(method).__name__,
-        "checkpoint": str(checkpoint),
-    }
+def write(arguments: argparse.Namespace, predicted: "Predicted") -> "Predicted":
+    """Write the results of one picture."""
+    from lightning_modules.predicting import write_predicted
 
-
-def result_files(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Path]:
-    """Where the results go; nothing that is there is replaced unasked."""
-    folder = arguments.out or (folder_of_checkpoint(checkpoint) or Path.cwd()) / "predictions"
-    kinds = ("overlay.png", "joints.json", "mesh.obj", "mesh.glb", "prediction.npz")
-    files = {kind: folder / f"{arguments.frame.stem}_{kind}" for kind in kinds}
-    if (there := [str(path) for path in files.values() if path.exists()]) and not arguments.overwrite:
-        raise FileExistsError(f"{', '.join(there)}: there already; give --overwrite or another --out")
-    return files
+    return write_predicted(predicted, with_page=arguments.html is not None)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,21 @@ def rows_of(batch: HandBatch, rows: Sequence[int]) -> HandBatch:
     )
 
 
+def join_batches(batches: Sequence[HandBatch]) -> HandBatch:
+    """Samples of several batches that have the same fields, as one."""
+    fields = {tuple(sorted(batch)) for batch in batches}
+    if len(fields) != 1:
+        raise ValueError(f"batches: expected at least one, and the same fields in all, got {sorted(fields)}")
+    return HandBatch(
+        **{
+            field: torch.cat([batch[field] for batch in batches])
+            if isinstance(batches[0][field], Tensor)
+            else [value for batch in batches for value in batch[field]]
+            for field in batches[0]
+        }
+    )
+
+
 def check_batch(batch: HandBatch, needs: Sequence[str] = ()) -> None:
     """Raise unless every tensor of `batch` has its contract's shape and dtype and the fields in `needs` are there."""
     missing = [field for field in needs if field not in batch]

@@ -9,10 +9,12 @@ import torch
 
 from datamodules.batch import FLAGS, RIGHT, HandBatch
 from datamodules.frames import BadFrame
+from datamodules.hand_sampler import CUBE_SIDE
 from datamodules.picture_files import check_picture_bytes, read_whole
 from datamodules.resampling import resample_rgb
 from datamodules.transforms import as_right_hands
-from ops.camera import CAMERA_PRESETS, camera_preset, crop_affine, intrinsics, transform_intrinsics
+from datamodules.user_cameras import named_camera
+from ops.camera import crop_affine, intrinsics, transform_intrinsics, unproject
 
 BOX_SHARE = 1.5  # side of the crop over the larger side of a tight box, as in training
 FILM = 28 / 36  # focal length over the longer side of a phone's main camera, where nothing is said
@@ -74,7 +76,7 @@ def picture_camera(camera: str | None, focal: float | None, picture: ColourPictu
     """K (3, 3) of the upright picture and what is said of it.
 
     Args:
-        camera: a preset's name or "fx,fy,cx,cy" in pixels.
+        camera: in one of the forms of `named_camera`.
         focal: pixels; the principal point is the picture's middle.
         picture: gives the size. Where nothing is said, a phone's main camera is assumed.
     """
@@ -89,21 +91,7 @@ def picture_camera(camera: str | None, focal: float | None, picture: ColourPictu
     if camera is None:
         focal = FILM * max(height, width)
         return intrinsics(focal, focal, *middle), f"assumed: a phone's main camera, focal length {focal:.0f} px"
-    if "," not in camera:
-        K, size = camera_preset(camera)
-        if size != (height, width):
-            raise ValueError(
-                f"camera '{camera}' takes pictures of {size[1]}x{size[0]}, {picture.path} is {width}x{height} upright; "
-                "give fx,fy,cx,cy of this picture"
-            )
-        return K, camera
-    try:
-        fx, fy, cx, cy = (float(number) for number in camera.split(","))
-    except ValueError as error:
-        raise ValueError(
-            f"camera: expected one of {', '.join(CAMERA_PRESETS)} or fx,fy,cx,cy, got '{camera}'"
-        ) from error
-    return intrinsics(fx, fy, cx, cy), camera
+    return named_camera(camera, height, width, picture.path)
 
 
 def square_around(box: tuple[float, float, float, float] | None, picture: ColourPicture) -> Square:
@@ -136,11 +124,17 @@ def crop_square(
         image_size: side of the crop, pixels.
     """
     affine = crop_affine(torch.tensor([[square.u, square.v]]), torch.tensor([square.side]), image_size)
+    # no depth: the cube that the square would cover, as if around a hand of the usual size
+    side_of_cube = torch.tensor([CUBE_SIDE])
+    away = K[0, 0] * side_of_cube / square.side
+    centre = unproject(torch.tensor([[[square.u, square.v]]]), away[:, None], K)[:, 0]
     crop = resample_rgb(picture.rgb, affine[0].double().numpy(), image_size)
     flags = {flag: torch.tensor([flag == "has_rgb"]) for flag in FLAGS}
     batch = HandBatch(
         rgb=torch.from_numpy(crop)[None].float() / 255,
         K=transform_intrinsics(K[None], affine),
+        cube_centre=centre,
+        cube_side=side_of_cube,
         crop=affine,
         original_size=torch.tensor([picture.rgb.shape[:2]]),
         side=torch.tensor([side]),

@@ -16,7 +16,8 @@ from datamodules.hand_sampler import CUBE_SIDE
 from datamodules.picture_files import check_picture_bytes, read_whole
 from datamodules.resampling import resample_depth
 from datamodules.transforms import as_right_hands
-from ops.camera import CAMERA_PRESETS, camera_preset, cube_crop, intrinsics, unproject
+from datamodules.user_cameras import named_camera
+from ops.camera import CAMERA_PRESETS, cube_crop, unproject
 
 Packing = Literal["16-bit", "nyu", "ho3d", "npy"]
 # metres per stored step, unless the user says otherwise; HO-3D's is its published depth scale
@@ -33,6 +34,7 @@ class DepthFrame(NamedTuple):
     depth: np.ndarray  # (H, W) float32 metres, 0 = missing
     packing: Packing
     path: Path
+    unit: float = 0.001  # metres per stored step
 
 
 def read_depth_frame(path: str | Path, unit: float | None = None) -> DepthFrame:
@@ -52,7 +54,7 @@ def read_depth_frame(path: str | Path, unit: float | None = None) -> DepthFrame:
     if unit is None:
         unit = 1.0 if stored.dtype.kind == "f" else UNITS[packing]
     _check_range(path, stored, unit)
-    return DepthFrame((stored * unit).astype(np.float32), packing, path)
+    return DepthFrame((stored * unit).astype(np.float32), packing, path, unit)
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, Packing]:
@@ -110,35 +112,22 @@ def frame_camera(camera: str | None, frame: DepthFrame) -> tuple[torch.Tensor, s
     """K (3, 3) of the frame and the camera's name.
 
     Args:
-        camera: a preset's name or "fx,fy,cx,cy" in pixels; None is known only for NYU's packing.
-        frame: its size must be the preset's.
+        camera: in one of the forms of `named_camera`; None is known only for NYU's packing.
+        frame: the camera must be that of its size.
     """
     height, width = frame.depth.shape
     if camera is None and frame.packing == "nyu":
         camera = "nyu"
     if camera is None:
         raise ValueError(f"camera: unknown for {frame.path}; give one of {', '.join(CAMERA_PRESETS)} or fx,fy,cx,cy")
-    if "," not in camera:
-        K, size = camera_preset(camera)
-        if size != (height, width):
-            raise ValueError(
-                f"camera '{camera}' takes pictures of {size[1]}x{size[0]}, {frame.path} is {width}x{height}; "
-                "give fx,fy,cx,cy of this picture"
-            )
-        return K, camera
-    try:
-        fx, fy, cx, cy = (float(number) for number in camera.split(","))
-    except ValueError as error:
-        raise ValueError(f"camera: expected a preset's name or fx,fy,cx,cy, got '{camera}'") from error
-    if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
-        raise ValueError(f"camera: the principal point {cx:g},{cy:g} lies far outside {width}x{height} pixels")
-    K = intrinsics(fx, fy, cx, cy)
+    K, name = named_camera(camera, height, width, frame.path)
+    fx, fy = float(K[0, 0]), float(K[1, 1])
     if abs(fx / fy - 1) > SQUARE:
         raise ValueError(
             f"camera: expected square pixels, fx and fy within {SQUARE:.0%} of each other, got fx={fx:g}, fy={fy:g}; "
             "resize the picture so that they are square, and give the camera of that"
         )
-    return K, camera
+    return K, name
 
 
 def parse_box(text: str | None) -> tuple[float, float, float, float] | None:

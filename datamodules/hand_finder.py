@@ -4,6 +4,8 @@ Hands come with forearms. The place with the longest outline within a hand's rea
 than an arm), less what lies deeper; then the centre is moved to the centroid of what lies within that reach.
 """
 
+import math
+
 import cv2
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ BLOB_DEPTH = 0.4  # metres: a forearm and a hand
 BLOB_JUMP = 0.03  # metres between neighbouring pixels: another surface
 DEPTH_COST = 6.0  # metres of outline that a metre of depth outweighs
 ROUNDS = 5
+LEAST_AREA, MOST_AREA = 0.0025, 0.028  # square metres seen within a hand's reach: a fist from afar, a hand with its arm
+WRONG_UNITS = (8, 0.125, 1000, 0.001, 10, 0.1)  # mistaken for each other: mm, 1/8 mm, m, um, 1/10 mm
 
 
 def find_hand(depth: np.ndarray, K: torch.Tensor, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
@@ -46,6 +50,52 @@ def find_hand(depth: np.ndarray, K: torch.Tensor, box: tuple[float, float, float
         distance = np.linalg.norm(points - centre, axis=1)
         centre = points[distance <= max(HAND_REACH, distance.min())].mean(axis=0)
     return centre * (1 + SURFACE_TO_CENTRE / np.linalg.norm(centre))
+
+
+def check_hand_sized(depth: np.ndarray, K: torch.Tensor, centre: np.ndarray, unit: float) -> None:
+    """Raise where what lies around a found centre cannot be a hand; name the unit in which it would be one.
+
+    Args:
+        depth: (H, W) metres, 0 = missing.
+        K: (3, 3) pixels.
+        centre: (3,) metres, camera frame.
+        unit: metres per stored step that `depth` was read with.
+    """
+    area = _area_around(depth, K, centre)
+    if LEAST_AREA <= area <= MOST_AREA:
+        return
+    found = f"what is found shows {1e4 * area:.0f} cm^2 within {100 * HAND_REACH:.0f} cm, a hand"
+    found += f" {1e4 * LEAST_AREA:.0f} to {1e4 * MOST_AREA:.0f}"
+    likely = [factor * unit for factor in WRONG_UNITS if _has_hand(depth * factor, K)]
+    if likely:
+        hint = " or ".join(f"--unit {value:g}" for value in likely)
+        raise ValueError(f"no hand found with a unit of {unit:g} m: {found}; with {hint} one would be there")
+    raise ValueError(f"no hand found: {found}; check the camera, or say where the hand is with --box u,v,width,height")
+
+
+def _has_hand(depth: np.ndarray, K: torch.Tensor) -> bool:
+    seen = depth[depth > 0]
+    if seen.size == 0 or not NEAREST <= np.percentile(seen, 1) <= FARTHEST:
+        return False
+    try:
+        centre = find_hand(depth, K)
+    except ValueError:  # it says why this is not the unit
+        return False
+    return LEAST_AREA <= _area_around(depth, K, centre) <= MOST_AREA
+
+
+def _area_around(depth: np.ndarray, K: torch.Tensor, centre: np.ndarray) -> float:
+    """Square metres of the surface within a hand's reach of a centre."""
+    pixel = (K.double().numpy() @ centre)[:2] / centre[2]
+    radius = math.ceil(HAND_REACH / max(centre[2] - HAND_REACH, NEAREST / 2) * float(K[0, 0]))
+    (left, top), (right, bottom) = np.maximum(np.rint(pixel).astype(int) + [[-radius], [radius + 1]], 0)
+    near = depth[top:bottom, left:right]
+    v, u = np.nonzero(near)
+    z = near[v, u].astype(float)
+    x = (u + left - float(K[0, 2])) * z / float(K[0, 0])
+    y = (v + top - float(K[1, 2])) * z / float(K[1, 1])
+    within = np.linalg.norm(np.stack([x, y, z], -1) - centre, axis=1) <= HAND_REACH
+    return float((z[within] ** 2).sum() / float(K[0, 0] * K[1, 1]))
 
 
 def _box_mask(shape: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:

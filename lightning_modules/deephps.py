@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from datamodules.batch import HandBatch, check_batch
 from lightning_modules.figures import JointFigures
 from lightning_modules.losses import PointLoss, joint_limit_loss, point_loss
-from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured
+from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured, rotations_as_pictured
 from lightning_modules.metrics import SuccessRate
 from lightning_modules.networks.trunks import PICTURE_SIZE, TrunkName, build_trunk
 from lightning_modules.prediction import Frame, HandPrediction
@@ -280,6 +280,8 @@ class DeepHPS(HandMethod):
             convention=convention,
             points=None if points is None else as_pictured(points, mirrored),
             point_set=own,
+            rotations=rotations_as_pictured(estimate.rotations, mirrored),
+            shape=torch.cat([estimate.bone_scales, estimate.shape], 1),
         )
 
 

@@ -38,7 +38,7 @@ from lightning_modules.dhpe_losses import (
 )
 from lightning_modules.figures import JointFigures
 from lightning_modules.losses import mean_of_valid
-from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured
+from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured, rotations_as_pictured
 from lightning_modules.networks.backbones import BackboneName, masked_apart
 from lightning_modules.networks.hand_evidence import Evidence, HandEvidence
 from lightning_modules.networks.joint_maps import JointMapSize
@@ -353,8 +353,7 @@ class DHPE(HandMethod):
         valid = batch["joint_valid"] & batch["has_2d"][:, None]
         pixels = mean_pixels(joints, normalised_places(batch["joints_2d"], size), valid)
         found = self.silhouette(hand, size)
-        mask = batch.get("mask", torch.zeros_like(found))
-        logged |= self.seen[stage].update(pixels, found, mask, batch["has_mask"])
+        logged |= self.seen[stage].update(pixels, found, batch.get("mask", torch.zeros_like(found)), batch["has_mask"])
         self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
 
     def _of_own_mesh(self, batch: HandBatch, vertices: int) -> HandBatch:
@@ -396,4 +395,6 @@ class DHPE(HandMethod):
             convention=convention,
             points=placed[2] if own else None,
             point_set=own,
+            rotations=rotations_as_pictured(hand.rotations, mirrored),
+            shape=estimate.parameters[:, 45:55],
         )

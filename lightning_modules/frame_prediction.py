@@ -1,9 +1,9 @@
-"""One hand in one frame: predict around where it is predicted to be, restore its part map, write what came out."""
+"""Hands in a user's pictures: predict around where they are, restore part maps, write what came out."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -11,55 +11,100 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from datamodules.batch import LEFT, HandBatch
+from datamodules.batch import LEFT, RIGHT, HandBatch, join_batches, rows_of
+from lightning_modules.confidence import LEAST, confidence_of
 from lightning_modules.overlay import draw_overlay
-from lightning_modules.prediction import Frame, HandPrediction
+from lightning_modules.placing import in_camera
+from lightning_modules.prediction import HandPrediction, hand_of
 from lightning_modules.prediction_files import write_joints, write_mesh, write_predictions
 from ops.camera import project
 from ops.drawing import Picture
 from ops.hand_model import open_hand
 from ops.patch_restoration import PatchDictionary, restore
+from ops.rotation import matrix_to_axis_angle
+
+SIDES = {LEFT: "left", RIGHT: "right"}
+ROUNDS = 3  # of a depth frame: each crops anew around the hand just predicted
+STRAY = 0.15  # metres: a hand predicted farther from where it was found was not
 
 
-class Refined(NamedTuple):
-    """A prediction, and the crop that it was made from."""
+class Sight(Protocol):
+    """A picture and where its hand is."""
 
-    prediction: HandPrediction
-    centre: np.ndarray  # (3,) metres, camera frame, of the crop
+    name: str
+    path: Path
+    K: Tensor  # (3, 3)
+    camera: str
+    centre: np.ndarray | None  # (3,) metres, camera frame, where the hand was found; None: a photograph
+    notes: dict[str, object]
+
+    def crop(self, side: int, size: int, centre: np.ndarray | None = None) -> HandBatch:
+        """A batch of one; a left hand comes mirrored."""
+
+    def shown(self, seen: HandBatch) -> tuple[Picture, Picture]:
+        """The whole picture and a crop of it, to draw on."""
 
 
-def predict_refined(
-    method: LightningModule, crop: Callable[[np.ndarray], HandBatch], centre: np.ndarray, rounds: int
-) -> Refined:
-    """Predict, then crop anew around the middle of the predicted hand, `rounds` times in all.
+class Hand(NamedTuple):
+    """What was predicted of one picture."""
 
-    Methods are trained on crops around the hand's centroid, which a hand finder only knows roughly: the mesh's, or that
-    of the joints where there is no mesh.
+    prediction: HandPrediction  # of one hand, absolute
+    seen: HandBatch  # the crop that it was made from, as pictured
+    confidence: float | None
+    rule: str  # by which the confidence was found
+    sides: dict[str, float]  # confidence of each side that was tried
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the picture seems to show the predicted hand."""
+        return self.confidence is None or self.confidence >= LEAST[self.rule]
+
+
+def predict_hands(method: LightningModule, sights: Sequence[Sight], sides: Sequence[int]) -> list[Hand]:
+    """Predict the hands of pictures of one kind, all in one batch.
 
     Args:
         method: gives a HandPrediction.
-        crop: the batch of one around a centre (3,), metres, camera frame.
-        centre: to begin with.
-        rounds: predictions made, at least 1.
+        sights: the pictures.
+        sides: which hand it may be, 0 left, 1 right; of several the one with the highest confidence is given.
     """
-    for _ in range(rounds):
-        seen = centre
-        prediction = predict_once(method, crop(seen))
-        hand = prediction.joints_3d if prediction.vertices is None else prediction.vertices
-        centre = hand[0].mean(0).numpy()
-    return Refined(prediction, seen)
+    tried = [_predict_side(method, sights, side) for side in sides]
+    chosen = []
+    for hands in zip(*tried, strict=True):
+        if len(hands) > 1 and any(hand.confidence is None for hand in hands):
+            raise ValueError(f"side 'both': {type(method).__name__} says no confidence to compare; say right or left")
+        best = max(hands, key=lambda hand: hand.confidence or 0)
+        compared = {SIDES[int(hand.prediction.side)]: round(hand.confidence or 0, 4) for hand in hands}
+        chosen.append(best._replace(sides=compared if len(hands) > 1 else {}))
+    return chosen
 
 
-def predict_once(method: LightningModule, batch: HandBatch) -> HandPrediction:
-    """What a method predicts of a batch, in the camera's frame."""
-    with torch.no_grad():
-        prediction = method.predict_step(batch, 0)
-    if prediction.frame != Frame.ABSOLUTE:
-        raise ValueError(
-            f"{type(method).__name__} gives joints in the frame '{prediction.frame}', but the overlay needs the "
-            "camera's; choose the checkpoint of a method that gives these with --ckpt"
-        )
-    return prediction
+def _predict_side(method: LightningModule, sights: Sequence[Sight], side: int) -> list[Hand]:
+    size = method.crop_size
+    centres = [sight.centre for sight in sights]
+    rounds = 1 if centres[0] is None else ROUNDS
+    for turn in range(rounds):
+        batch = join_batches([sight.crop(side, size, at) for sight, at in zip(sights, centres, strict=True)])
+        with torch.no_grad():
+            prediction = method.predict_step(batch, 0)
+        if turn < rounds - 1:
+            # methods are trained on crops around the hand's centroid, which a hand finder only knows roughly
+            hand = prediction.joints_3d if prediction.vertices is None else prediction.vertices
+            centres = [_near(at, found) for at, found in zip(hand.mean(1).numpy(), centres, strict=True)]
+    seen = batch
+    if side == LEFT:
+        seen = join_batches([sight.crop(RIGHT, size, at) for sight, at in zip(sights, centres, strict=True)])
+    prediction = in_camera(prediction, seen)
+    confidence, rule = confidence_of(method, prediction, batch, seen)
+    return [
+        Hand(hand_of(prediction, i), rows_of(seen, [i]), None if confidence is None else float(confidence[i]), rule, {})
+        for i in range(len(sights))
+    ]
+
+
+def _near(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Where a hand was predicted, unless that is far from where it was found."""
+    return predicted if np.linalg.norm(predicted - found) <= STRAY else found
 
 
 def restored_parts(prediction: HandPrediction, dictionary: PatchDictionary) -> np.ndarray:
@@ -85,53 +130,89 @@ def restored_parts(prediction: HandPrediction, dictionary: PatchDictionary) -> n
     return (parts.flip(-1) if left else parts).numpy()
 
 
+def result_files(folder: Path, name: str, kinds: Sequence[str]) -> dict[str, Path]:
+    """Where the results of one picture go, by kind: overlay.png, joints.json, mesh.obj, mesh.glb, prediction.npz."""
+    return {kind: folder / f"{name}_{kind}" for kind in kinds}
+
+
+def refuse_overwriting(files: dict[str, Path]) -> None:
+    """Raise where one of the files is there."""
+    if there := [str(path) for path in files.values() if path.exists()]:
+        raise FileExistsError(f"{', '.join(there)}: there already; give --overwrite or another --out")
+
+
 def write_results(
     files: dict[str, Path],
     facts: dict[str, object],
-    frame: Picture,
-    seen: Picture,
-    K: Tensor,
-    batch: HandBatch,
-    prediction: HandPrediction,
+    sight: Sight,
+    hand: Hand,
     parts: dict[str, np.ndarray],
-) -> None:
-    """Write overlay, joints, meshes (where the method has one) and prediction file of the one hand of `prediction`.
+) -> list[Path]:
+    """Write overlay, joints, meshes (where the method has one) and prediction file of one hand; the paths written.
 
     A reader of the prediction file has the frame, not the crop: `joints_2d` are the frame's pixels there, and a part
     picture of the crop is left out.
 
     Args:
-        files: paths under "overlay.png", "joints.json", "mesh.obj", "mesh.glb" and "prediction.npz".
-        facts: written beside the joints.
-        frame: (H, W, 3) what the camera saw, to draw on.
-        seen: (S, S, 3) the crop, not mirrored.
-        K: (3, 3) of the frame.
-        batch: the crop, not mirrored.
-        prediction: of one hand, absolute.
-        parts: part maps (S, S) of that crop to draw, by name.
+        files: paths by kind (`result_files`); only these are written.
+        facts: written beside the joints; `method` is drawn, too.
+        sight: the picture.
+        hand: of it.
+        parts: part maps (S, S) of the crop to draw, by name.
     """
-    model = open_hand()
+    model, prediction = open_hand(), hand.prediction
     if prediction.hand_model != model.id:
         raise ValueError(f"prediction made with hand model '{prediction.hand_model}', expected '{model.id}'")
     joints, vertices = prediction.joints_3d[0], None if prediction.vertices is None else prediction.vertices[0]
     if vertices is None:
         files = {kind: path for kind, path in files.items() if not kind.startswith("mesh")}
-    left = facts["side"] == "left"
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    hand = joints, vertices, model
-    cv2.imwrite(
-        str(files["overlay.png"]), draw_overlay(frame, seen, K, batch["crop"][0], *hand, str(facts["method"]), parts)
-    )
-    facts = {**facts, "hand_model": prediction.hand_model, "joint_convention": prediction.convention}
-    if prediction.confidence is not None:
-        facts["confidence"] = round(float(prediction.confidence[0]), 4)
-    pixels = project(joints[None], K)
-    write_joints(files["joints.json"], joints, pixels[0], facts)
-    if vertices is not None:
-        for kind in ("mesh.obj", "mesh.glb"):
-            write_mesh(files[kind], vertices, model.faces, mirrored=left)
-    in_frame = replace(prediction, joints_2d=pixels, parts=None)
-    write_predictions(files["prediction.npz"], in_frame, batch["key"])
-    for path in files.values():
-        print(f"wrote       {path}")
+    pixels = project(joints[None], sight.K)
+    if "overlay.png" in files:
+        pictures = sight.shown(hand.seen)
+        drawn = draw_overlay(
+            *pictures, sight.K, hand.seen["crop"][0], joints, vertices, model, str(facts["method"]), parts
+        )
+        cv2.imwrite(str(files["overlay.png"]), drawn, [cv2.IMWRITE_PNG_COMPRESSION, 1])  # thrice as fast
+    if "joints.json" in files:
+        write_joints(files["joints.json"], joints, pixels[0], facts | said_of(sight, hand))
+    for kind in {"mesh.obj", "mesh.glb"} & set(files):
+        write_mesh(files[kind], vertices, model.faces, mirrored=int(prediction.side) == LEFT)
+    if "prediction.npz" in files:
+        in_frame = replace(prediction, joints_2d=pixels, parts=None)
+        write_predictions(files["prediction.npz"], in_frame, hand.seen["key"])
+    return list(files.values())
+
+
+def said_of(sight: Sight, hand: Hand) -> dict[str, object]:
+    """What the joints' file says of one hand beside its joints."""
+    prediction = hand.prediction
+    facts: dict[str, object] = {
+        "picture": str(sight.path),
+        "camera": sight.camera,
+        "K": sight.K.tolist(),
+        "side": SIDES[int(prediction.side)],
+        **sight.notes,
+        "hand_model": prediction.hand_model,
+        "joint_convention": prediction.convention,
+    }
+    if hand.sides:
+        facts["sides_compared"] = hand.sides
+    if hand.confidence is not None:
+        facts |= {"confidence": round(hand.confidence, 4), "confidence_by": hand.rule, "hand_seen": hand.is_sure}
+    # bones turn from their parents, the wrist's from the camera
+    facts["pose"] = None if prediction.rotations is None else _rounded(axis_angles(prediction.rotations)[0])
+    facts["shape"] = None if prediction.shape is None else _rounded(prediction.shape[0])
+    return facts
+
+
+def axis_angles(rotations: Tensor) -> Tensor:
+    """Axis-angle (B, 16, 3) of each bone from its parent, of rotations (B, 16, 3, 3) from the hand to the camera."""
+    parents = [0, *(0 if bone % 3 == 1 else bone - 1 for bone in range(1, 16))]  # fingers of three bones
+    local = rotations[:, parents].mT @ rotations
+    return matrix_to_axis_angle(torch.cat([rotations[:, :1], local[:, 1:]], 1))
+
+
+def _rounded(numbers: Tensor) -> list:
+    return torch.round(numbers.double(), decimals=5).tolist()

@@ -116,6 +116,12 @@ def as_pictured(points: Tensor, mirrored: Tensor) -> Tensor:
     return points * flip[:, None]
 
 
+def rotations_as_pictured(rotations: Tensor, mirrored: Tensor) -> Tensor:
+    """Rotations (B, N, 3, 3), hand -> camera, of the other hand where (B,) bool says that the picture was mirrored."""
+    flip = torch.where(mirrored[:, None], rotations.new_tensor([-1.0, 1, 1]), rotations.new_tensor([1.0, 1, 1]))
+    return flip[:, None, :, None] * rotations * flip[:, None, None, :]
+
+
 def pixels_as_pictured(pixels: Tensor, mirrored: Tensor, width: int) -> Tensor:
     """Pixels (B, N, 2) of pictures of that width, mirrored back where (B,) bool says that they were mirrored."""
     u = torch.where(mirrored[:, None], width - 1 - pixels[..., 0], pixels[..., 0])

@@ -66,6 +66,25 @@ def draw_overlay(
     return np.hstack(panels)
 
 
+def crop_overlay(
+    seen: Picture, crop_K: Tensor, joints_3d: Tensor, vertices: Tensor | None, model: HandModel
+) -> tuple[Picture, Picture]:
+    """The crop enlarged, plain and with the mesh's parts and the joints over it.
+
+    Args:
+        seen: (S, S, 3) what the method saw (not mirrored).
+        crop_K: (3, 3) of it.
+        joints_3d: (21, 3) metres, camera frame.
+        vertices: (V, 3) likewise, or None.
+        model: gives faces and parts.
+    """
+    factor = max(1, round(CROP_SIZE / len(seen)))
+    below = seen if vertices is None else _parts_over(seen, _mesh_parts(len(seen), vertices, crop_K[None], model))
+    drawn = enlarge(below, factor)
+    draw_skeleton(drawn, project(joints_3d[None], crop_K[None])[0].numpy(), factor=factor)
+    return enlarge(seen, factor), drawn
+
+
 def _shrunk(pixels: np.ndarray, factor: float) -> np.ndarray:
     """Places (N, 2) in the picture made smaller by a factor."""
     return (pixels + 0.5) * factor - 0.5

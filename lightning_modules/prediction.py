@@ -33,16 +33,25 @@ class HandPrediction:
     convention: str  # joint convention of `joints_3d`
     points: Tensor | None = None  # (B, P, 3) in `frame`: a dataset's own points, for its protocol
     point_set: str = ""  # name of `points` (ops.hand_model.conventions.point_set)
+    rotations: Tensor | None = None  # (B, 16, 3, 3) of the bones, hand -> camera; of a left hand where it is one
+    shape: Tensor | None = None  # (B, S) numbers of the method's hand shape
 
     def __post_init__(self) -> None:
         check_shape("joints_3d", self.joints_3d, ("B", 21, 3))
         size = len(self.joints_3d)
         check_shape("side", self.side, (size,))
         shapes = {"joints_2d": (size, 21, 2), "vertices": (size, "V", 3), "parts": (size, "H", "W")}
-        for name, shape in (shapes | {"confidence": (size,), "points": (size, "P", 3)}).items():
+        shapes |= {"confidence": (size,), "points": (size, "P", 3), "rotations": (size, 16, 3, 3), "shape": (size, "S")}
+        for name, shape in shapes.items():
             if getattr(self, name) is not None:
                 check_shape(name, getattr(self, name), shape)
         self.frame = Frame(self.frame)
+
+
+def hand_of(prediction: HandPrediction, row: int) -> HandPrediction:
+    """One hand of a prediction, as a prediction of one."""
+    values = {field.name: getattr(prediction, field.name) for field in fields(HandPrediction)}
+    return replace(prediction, **{k: v[row : row + 1] for k, v in values.items() if isinstance(v, Tensor)})
 
 
 def join_predictions(parts: Sequence[HandPrediction]) -> HandPrediction:

@@ -15,7 +15,7 @@ from lightning_modules.prediction import HandPrediction
 from ops.checks import check_choice, check_shape
 from ops.joints import CANONICAL_JOINTS
 
-_TENSORS = ("joints_3d", "joints_2d", "vertices", "parts", "side", "confidence", "points")
+_TENSORS = ("joints_3d", "joints_2d", "vertices", "parts", "side", "confidence", "points", "rotations", "shape")
 _FACTS = ("frame", "hand_model", "convention")
 _LATER_FACTS = ("point_set",)  # files without them are older
 # what numpy, zipfile and zlib raise for an .npz file that is damaged, cut off or no such file

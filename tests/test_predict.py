@@ -16,7 +16,7 @@ import trimesh
 import predict
 from datamodules.batch import LEFT, RIGHT, HandBatch
 from datamodules.colour_pictures import read_colour_picture
-from lightning_modules import restore
+from lightning_modules import restore, weights
 from lightning_modules.frame_prediction import restored_parts
 from lightning_modules.prediction_files import read_predictions
 from lightning_modules.restore import restore_method
@@ -46,6 +46,7 @@ class Predict:
     def __init__(self, folder: Path, monkeypatch) -> None:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(restore, "METHODS", ("tests.",))
+        monkeypatch.setattr(weights, "FOLDER", folder / "weights")
         self.folder, self.monkeypatch = folder, monkeypatch
         self.checkpoint = checkpoint_of(folder / "runs" / "flat" / "first" / "checkpoints" / "best.ckpt")
 
@@ -433,7 +434,7 @@ def test_a_rotated_photograph_is_read_upright(colours):
         (["--focal=0"], "focal: expected pixels above 0"),
         (["--focal=500", "--camera=nyu"], "focal: the camera says it already"),
         (["--camera=nyu"], "camera 'nyu' takes pictures of 640x480"),
-        (["--camera=1,2"], r"camera: expected one of .* or fx,fy,cx,cy"),
+        (["--camera=1,2"], r"camera: expected a preset's name or fx,fy,cx,cy"),
         (["--unit=0.001"], "unit: is for depth frames"),
         (
             ["--ckpt=runs/flat/first/checkpoints/best.ckpt"],

@@ -1,0 +1,212 @@
+"""What predict.py does between reading and the end: methods by what pictures show, predictions, results, the report."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from lightning_modules import weights
+from lightning_modules.frame_prediction import (
+    Hand,
+    Sight,
+    predict_hands,
+    refuse_overwriting,
+    restored_parts,
+    result_files,
+    write_results,
+)
+from lightning_modules.method import HandMethod
+from lightning_modules.page import PageEntry, write_page
+from lightning_modules.page_entries import entry_of, joined_entries
+from lightning_modules.restore import restore_method
+from lightning_modules.run_folder import best_by_age, folder_of_checkpoint
+from ops.patch_restoration import PatchDictionary
+
+_PICTURES = {"depth": "a depth frame", "rgb": "a photograph (8 bits are too few for depth)"}
+
+
+class NoMethodError(ValueError):
+    """No checkpoint takes such pictures."""
+
+
+@dataclass
+class Predicted:
+    """A predicted hand on its way to files."""
+
+    sight: Sight
+    hand: Hand
+    facts: dict[str, object]
+    files: dict[str, Path]
+    parts: dict[str, np.ndarray]
+    written: list[Path] = field(default_factory=list)
+    entry: PageEntry | None = None
+
+
+class Predictor:
+    """Methods and where their results go, by what pictures show; each is restored when the first picture needs it.
+
+    Args:
+        checkpoint: the user's; None takes the newest best under runs/ that takes such pictures, else weights/.
+        out: the user's folder for results.
+        kinds: of results.
+        overwrite: replace results.
+        sides: to try.
+        dictionary: of patches, for depth.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path | None,
+        out: Path | None,
+        kinds: Sequence[str],
+        overwrite: bool,
+        sides: Sequence[int],
+        dictionary: Path | None = None,
+    ) -> None:
+        self.checkpoint, self.out, self.kinds, self.overwrite, self.sides = checkpoint, out, kinds, overwrite, sides
+        self.dictionary = dictionary
+        self._methods: dict[str, tuple[HandMethod, Path] | NoMethodError] = {}
+        self._patches: PatchDictionary | None = None
+
+    def refusal(self, sight: Sight) -> Exception | None:
+        """Why a picture cannot be predicted; None where it can."""
+        try:
+            if self.checkpoint is not None and not self.overwrite:  # before anything heavy is read
+                refuse_overwriting(self._files(sight, self.checkpoint))
+            _, checkpoint = self.method(sight)
+            if not self.overwrite:
+                refuse_overwriting(self._files(sight, checkpoint))
+        except (NoMethodError, FileExistsError) as error:
+            return error
+        return None
+
+    def method(self, sight: Sight) -> tuple[HandMethod, Path]:
+        """The method for a picture, and the file it was restored from."""
+        if sight.modality not in self._methods:
+            try:
+                self._methods[sight.modality] = self._restored(sight)
+            except NoMethodError as error:
+                self._methods[sight.modality] = error
+        found = self._methods[sight.modality]
+        if isinstance(found, NoMethodError):
+            raise NoMethodError(f"{sight.path}: {found}")
+        return found
+
+    def _restored(self, sight: Sight) -> tuple[HandMethod, Path]:
+        foreign = []
+        for checkpoint in [self.checkpoint] if self.checkpoint else default_checkpoints():
+            method = restore_method(checkpoint)
+            if sight.modality in method.source_needs["every"]:
+                print(f"checkpoint  {checkpoint}")
+                return method, checkpoint
+            foreign.append(f"{checkpoint} ({type(method).__name__} takes {', '.join(method.source_needs['every'])})")
+        raise NoMethodError(
+            f"{_PICTURES[sight.modality]}, but no checkpoint takes these: {'; '.join(foreign)}; train a method that "
+            "does, or name its checkpoint with --ckpt"
+        )
+
+    def predict(self, sights: Sequence[Sight]) -> Iterator[Predicted]:
+        """The hands of pictures of one kind."""
+        method, checkpoint = self.method(sights[0])
+        facts = {"method": type(method).__name__, "checkpoint": str(checkpoint)}
+        for sight, hand in zip(sights, predict_hands(method, sights, self.sides), strict=True):
+            yield Predicted(sight, hand, facts, self._files(sight, checkpoint), self._parts(method, hand))
+
+    def _parts(self, method: HandMethod, hand: Hand) -> dict[str, np.ndarray]:
+        parts = {} if hand.prediction.parts is None else {"parts": hand.prediction.parts[0].numpy()}
+        if self.dictionary is not None and "depth" in hand.seen:
+            self._patches = self._patches or PatchDictionary.load(self.dictionary, method.hand_model_id)
+            parts["parts, restored"] = restored_parts(hand.prediction, self._patches)
+        return parts
+
+    def _files(self, sight: Sight, checkpoint: Path) -> dict[str, Path]:
+        folder = self.out or (folder_of_checkpoint(checkpoint) or Path.cwd()) / "predictions"
+        return result_files(folder, sight.name, self.kinds)
+
+
+def default_checkpoints() -> list[Path]:
+    """Best checkpoints under runs/, the newest first, then the weights that come along: methods with a mesh first."""
+    along = sorted(weights.FOLDER.glob(f"*{weights.SUFFIX}"))  # by name: deephps, dhpe, neverova, vae
+    try:
+        return best_by_age() + along
+    except FileNotFoundError:
+        if along:
+            return along
+        raise
+
+
+def write_predicted(predicted: Predicted, with_page: bool) -> Predicted:
+    """Write the results of one picture; its share of a page, if there is to be one."""
+    facts = dict(predicted.facts)
+    label = predicted.sight.notes.pop("label", None)
+    if label is not None:
+        from lightning_modules.label_errors import label_errors, print_errors
+
+        errors = label_errors(predicted.hand.prediction.joints_3d[0], label)
+        print_errors(errors, label, predicted.hand.prediction.convention)
+        facts["errors_mm"] = {alignment: round(error, 3) for alignment, error in errors.items()}
+    predicted.written = write_results(predicted.files, facts, predicted.sight, predicted.hand, predicted.parts)
+    if with_page:
+        predicted.entry = entry_of(predicted.sight, predicted.hand, facts)
+    return predicted
+
+
+class Report:
+    """Says what was written, skipped and not sure; a bar over many pictures; the page at the end.
+
+    Args:
+        alone: one picture, whose every file is named.
+        count: of pictures, about.
+        page: the page's file.
+    """
+
+    def __init__(self, alone: bool, count: int, page: Path | None) -> None:
+        self._alone, self._page = alone, page
+        self._written, self._skipped, self._folders = 0, 0, set()
+        self._entries: list[tuple[Path, PageEntry]] = []
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, disable=alone or not sys.stderr.isatty())
+        self._bar.start()
+        self._task = self._bar.add_task("hands", total=count)
+
+    def add(self, item: Predicted | Exception) -> None:
+        """One picture is done."""
+        self._bar.advance(self._task)
+        if isinstance(item, Exception):
+            if self._alone:
+                self._bar.stop()
+                raise item
+            self._skipped += 1
+            print(f"skipped     {item}", file=sys.stderr)
+            return
+        self._written += 1
+        self._folders |= {path.parent for path in item.written}
+        if item.entry is not None:
+            self._entries.append((item.sight.path, item.entry))
+        if not item.hand.is_sure:
+            print(
+                f"not sure    {item.sight.name}: probably no hand, or not there (confidence {item.hand.confidence:.2f} "
+                f"by {item.hand.rule}); say where it is with --box, or which with --side"
+            )
+        if self._alone:
+            for path in item.written:
+                print(f"wrote       {path}")
+
+    def close(self) -> int:
+        """Write the page and the last lines; how many pictures were skipped."""
+        self._bar.stop()
+        if not self._alone:
+            folders = ", ".join(sorted(map(str, self._folders))) or "nowhere"
+            print(f"wrote       results of {self._written} pictures to {folders}; skipped {self._skipped}")
+        if self._page is not None and self._entries:
+            groups = groupby(self._entries, key=lambda each: each[0])
+            entries = [joined_entries([entry for _, entry in group]) for _, group in groups]
+            write_page(self._page, entries, "Hands")
+            print(f"wrote       {self._page}")
+        if self._skipped and not self._written:
+            raise ValueError("none of the inputs could be predicted; see the reasons above")
+        return self._skipped
