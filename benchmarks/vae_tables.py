@@ -13,11 +13,23 @@ from statistics import mean
 import yaml
 from rich.table import Table
 
-from benchmarks.experiment_runs import Figures, Run, figures_of_test, missing, options, seeded, spread, train
+from benchmarks.experiment_runs import (
+    Figures,
+    Run,
+    figures_of_test,
+    last_values,
+    missing,
+    options,
+    seeded,
+    spread,
+    train,
+)
 from benchmarks.report import emit
 
 CONFIG = Path("configs/benchmarks/vae_tables.yaml")
-COLUMNS = ("joints_root", "joints_procrustes", "mean_pose_root", "mean_pose_procrustes")
+COLUMNS = ("joints_root_mm", "joints_procrustes_mm", "eval_util_mm", "eval_util_auc_20_50")
+COLUMNS += ("mean_pose_root_mm", "mean_pose_procrustes_mm")
+IN_PICTURE = "joints_2d_px"  # of arms that decode 2D
 
 
 def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
@@ -26,7 +38,9 @@ def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
     if budget not in content["budgets"]:
         raise ValueError(f"budget: expected one of {', '.join(content['budgets'])}, got {budget!r}; add it to {config}")
     base = content["budgets"][budget]
-    arms = content["arms"] | share_arms(content["shares"])
+    labelled = base["labelled"]
+    arms = {arm: fully_labelled(labelled) | own for arm, own in content["arms"].items()}
+    arms |= share_arms(content["shares"], labelled)
     runs = []
     for seed in range(seeds):
         for arm, overrides in arms.items():
@@ -35,34 +49,51 @@ def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
     return runs
 
 
-def share_arms(shares: list[float]) -> dict[str, dict[str, object]]:
-    """Two arms a share of labels: without, `labels 5pct`, with (`labels 5pct and pictures`) pictures without any."""
+def fully_labelled(labelled: int) -> dict[str, object]:
+    """Settings of an arm that has all labels: steps of that many hands."""
+    return {
+        "data.init_args.weights": {"labelled": 1.0},
+        "data.init_args.hide": {},
+        "data.init_args.batch_size": labelled,
+        "data.init_args.sources.labelled.init_args.share": 1.0,
+    }
+
+
+def share_arms(shares: list[float], labelled: int) -> dict[str, dict[str, object]]:
+    """Two arms a share of labelled recordings: without the others (`labels 5pct`), and with their pictures.
+
+    Both see as many labelled hands a step; `labels 5pct and pictures` sees as many pictures of all recordings beside.
+    """
     arms = {}
     for share in shares:
-        for unlabelled in (False, True) if share < 1 else (True,):
-            arms[f"labels {100 * share:.0f}pct{' and pictures' if unlabelled and share < 1 else ''}"] = {
-                "model.init_args.pairs": ["rgb-3d", "rgb-rgb"],
-                "model.init_args.labelled_share": share,
-                "model.init_args.use_unlabelled": unlabelled,
-            }
+        own = {
+            "model.init_args.pairs": ["rgb-3d", "rgb-rgb"],
+            "data.init_args.sources.labelled.init_args.share": share,
+        }
+        arms[f"labels {100 * share:.0f}pct"] = fully_labelled(labelled) | own
+        arms[f"labels {100 * share:.0f}pct and pictures"] = own | {"data.init_args.batch_size": 2 * labelled}
     return arms
 
 
 def final_figures(run: Run, runs_folder: Path) -> Figures:
-    """The last test's errors, without `_mm`."""
-    found = figures_of_test(run.folder(runs_folder) / "metrics.csv", [f"{name}_mm" for name in COLUMNS])
-    return {name.removesuffix("_mm"): value for name, value in found.items()}
+    """The last test's errors, and of 2D joints where the arm has them."""
+    metrics = run.folder(runs_folder) / "metrics.csv"
+    decodes_2d = last_values(metrics, [f"test/{IN_PICTURE}"])
+    return figures_of_test(metrics, (*COLUMNS, IN_PICTURE) if decodes_2d else COLUMNS)
 
 
 def summary(runs: list[Run]) -> tuple[Table, dict[str, float]]:
     """Mean and spread over the seeds that are there, arm by arm."""
-    table = Table("mm on the sensor test split", "seeds", *(column.replace("_", " ") for column in COLUMNS))
+    columns = (*COLUMNS, IN_PICTURE)
+    table = Table("sensor test split", "seeds", *(column.replace("_", " ") for column in columns))
     figures: dict[str, float] = {}
     for arm in dict.fromkeys(run.arm for run in runs):
         done = [found for run in runs if run.arm == arm and (found := run.figures())]
-        table.add_row(arm, str(len(done)), *(spread([found[column] for found in done]) for column in COLUMNS))
-        for column in COLUMNS if done else ():
-            figures[f"{arm.replace(' ', '_')}_{column}_mm"] = round(mean(found[column] for found in done), 3)
+        cells = {column: [found[column] for found in done if column in found] for column in columns}
+        table.add_row(arm, str(len(done)), *(spread(cells[c], 3 if "auc" in c else 2) for c in columns))
+        figures |= {f"{arm.replace(' ', '_')}_{c}": round(mean(each), 4) for c, each in cells.items() if each}
+        if done:
+            figures[f"{arm.replace(' ', '_')}_seeds"] = len(done)
     return table, figures
 
 
@@ -71,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--budget", default="cpu", help="one of the budgets in the configuration")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--list", action="store_true", help="say what is there and what is missing, run nothing")
+    parser.add_argument("--list", action="store_true", help="run nothing: print and save the table of what is there")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
     arguments = parser.parse_args()
     runs = plan(arguments.budget, arguments.seeds)
@@ -81,7 +112,10 @@ def main() -> None:
         print(f"run {number} of {len(absent)}: {run.name}", flush=True)
         train(run, arguments.runs, final_figures)
     table, figures = summary(runs)
-    emit(f"vae_tables_{arguments.budget}", figures, table, save=not arguments.list)
+    left = [run.name for run in missing(runs, arguments.runs)]
+    if left:
+        print(f"a part of the table alone: {len(left)} of {len(runs)} runs are missing")
+    emit(f"vae_tables_{arguments.budget}", figures | {"missing": left}, table, save=True)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,10 @@ class HandData(lightning.LightningDataModule):
         found = {}
         for source in self._training_mixture().sources:
             if isinstance(source, RenderedRecords):
-                found[source.name] = f"{self.sources[source.name].domain.label} {open_hand().id}"
+                rendered = self.sources[source.name]
+                found[source.name] = f"{rendered.domain.label} {open_hand().id}"
+                if rendered.share < 1:
+                    found[source.name] += f" share {rendered.share:g}"
             else:
                 found[source.name] = digest(source.frames)
         return found
@@ -285,7 +288,8 @@ class HandData(lightning.LightningDataModule):
 
     def _records(self, name: str, split: Split) -> RenderedRecords | FrameRecords:
         if name in self._samplers:
-            return RenderedRecords(name, self._samplers[name], self.seed, split, self.modalities)
+            share = self.sources[name].share
+            return RenderedRecords(name, self._samplers[name], self.seed, split, self.modalities, share)
         if (name, split) not in self._frames:
             self._frames[name, split] = self.sources[name].frames(split)
         frames = self._frames[name, split]

@@ -9,7 +9,7 @@ import torch
 
 from datamodules.batch import HandBatch
 from datamodules.cropping import CropRule, check_croppable, crop_frames
-from datamodules.domains import DOMAINS, Split
+from datamodules.domains import DOMAINS, Domain, Split
 from datamodules.frames import BadFrame, Flag, HandFrame, HandFrames, HandSource
 from datamodules.hand_sampler import HandSampler
 from datamodules.rendering import Modality
@@ -34,13 +34,18 @@ class RenderedSource(HandSource):
     Args:
         domain: clean, sensor or photo.
         left_share: share of left hands, which arrive mirrored, as right hands.
+        share: of the sequences of a finite training set, whole ones; a larger share holds a smaller one.
     """
 
-    def __init__(self, domain: str = "clean", left_share: float = 0.0) -> None:
+    def __init__(self, domain: str = "clean", left_share: float = 0.0, share: float = 1.0) -> None:
         check_choice("domain", domain, DOMAINS)
         if not 0 <= left_share <= 1:
             raise ValueError(f"left_share: expected a share in [0, 1], got {left_share}")
-        self.name, self.domain, self.left_share = domain, DOMAINS[domain], left_share
+        if not 0 < share <= 1:
+            raise ValueError(f"share: expected a share in (0, 1], got {share}")
+        if share < 1 and DOMAINS[domain].train.frames is None:
+            raise ValueError(f"share: the training set of '{domain}' has no end to take a share of; leave it out")
+        self.name, self.domain, self.left_share, self.share = domain, DOMAINS[domain], left_share, share
 
     def sampler(self, model: HandModel) -> HandSampler:
         """What draws its hands."""
@@ -64,27 +69,54 @@ class RenderedRecords:
         seed: of the training samples.
         split: train, val or test.
         modalities: pictures that will be rendered.
+        share: of the sequences of a finite training set.
     """
 
     def __init__(
-        self, name: str, sampler: HandSampler, seed: int, split: Split, modalities: Sequence[Modality] = ()
+        self,
+        name: str,
+        sampler: HandSampler,
+        seed: int,
+        split: Split,
+        modalities: Sequence[Modality] = (),
+        share: float = 1.0,
     ) -> None:
         self.name = name
         self._sampler, self._seed, self._split = sampler, seed, split
+        self._kept = _kept_frames(sampler.domain, share) if split == "train" and share < 1 else None
         self.provides: frozenset[Flag] = frozenset({"mask", "mesh", "3d", "2d", *modalities})
 
     def size(self, epoch: int) -> int | None:
         """Frames of the split; None: without end."""
-        return self._sampler.domain.split(self._split).frames
+        return self._sampler.domain.split(self._split).frames if self._kept is None else int(self._kept.sum())
 
     def draw(self, epoch: int, places: np.ndarray) -> ParameterBatch:
         """Samples `places` (B,) of the epoch."""
-        which = (self._seed, self._split, epoch, places)
+        which = (self._seed, self._split, epoch, places if self._kept is None else self._among_all(epoch, places))
         return ParameterBatch(
             parameters=self._sampler.sample(*which),
             domain=[self.name] * len(places),
             key=self._sampler.record_names(*which),
         )
+
+    def _among_all(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """Places (B,) of an epoch of all frames, of places among those kept: their order stays, pass by pass."""
+        total = len(self._kept)
+        passes, places = np.divmod(places, int(self._kept.sum()))
+        found = np.empty_like(places)
+        for number in np.unique(passes):
+            whole = np.arange(number * total, (number + 1) * total)
+            kept = whole[self._kept[self._sampler.frames(self._seed, self._split, epoch, whole)]]
+            found[passes == number] = kept[places[passes == number]]
+        return found
+
+
+def _kept_frames(domain: Domain, share: float) -> np.ndarray:
+    """(frames,) bool of a finite training set: at least one sequence, in an order that no share changes."""
+    sequences = -(-domain.train.frames // domain.train.sequence)
+    order = np.argsort(keys_of(f"{domain.label}/train", "share", np.arange(sequences)))
+    kept = np.isin(np.arange(sequences), order[: max(1, round(share * sequences))])
+    return kept[np.arange(domain.train.frames) // domain.train.sequence]
 
 
 class BadSamples:

@@ -43,6 +43,7 @@ from lightning_modules.networks.vae_encoders import EncoderSize, Gaussian
 from lightning_modules.pair_estimates import Decoded, PairEstimate, Posterior, bound, labelled, squared_error
 from lightning_modules.posterior import COLLAPSED, ENOUGH, PosteriorFigures, drawn, kl_loss
 from lightning_modules.prediction import Frame, HandPrediction
+from lightning_modules.vae_figures import PaperFigures
 from ops.camera import project
 from ops.checks import check_choice, check_finite, check_not_negative, check_positive
 from ops.hand_model import open_hand
@@ -98,7 +99,7 @@ class CrossModalVAE(HandMethod):
         root_joints: tuple[str, ...] | list[str] = ("wrist", "middle_mcp"),
         unit_bone: tuple[str, ...] | list[str] = ("middle_mcp", "middle_pip"),
         variational: bool = True,
-        kl_weight: float = 1e-3,
+        kl_weight: float = 1e-4,
         kl_warmup_steps: int = 0,
         free_bits: float = 0.0,
         labelled_share: float = 1.0,
@@ -130,6 +131,7 @@ class CrossModalVAE(HandMethod):
         self.to(memory_format=torch.channels_last)  # faster convolutions
         self.register_buffer("skipped", torch.zeros(len(self.pairs), dtype=torch.int64))  # batches, by pair
         self.figures = nn.ModuleDict({stage: JointFigures(stage, report_domains) for stage in ("val", "test")})
+        self.paper_figures = nn.ModuleDict({stage: PaperFigures(stage) for stage in ("val", "test")})
         self.posteriors = nn.ModuleDict({source: PosteriorFigures(latent) for source in self.encoders})
         judged = [f"{figure}_{pair.name}" for pair in self.pairs for figure in ("error", "elbo")]
         self.means = nn.ModuleDict({name: MeanMetric() for name in judged})
@@ -263,14 +265,21 @@ class CrossModalVAE(HandMethod):
 
     def measure(self, estimate: PairEstimate, batch: HandBatch, stage: str) -> None:
         """Joint errors of predictions with z = mu, the bound of each pair, and what the posteriors do."""
+        mu, there = self.latent_of(estimate.posteriors, len(batch["key"]))
+        modelled = torch.zeros(21, dtype=torch.bool, device=mu.device)
+        modelled[self.space.joints] = True
+        valid = batch["joint_valid"] & modelled & there[:, None]
+        logged = {}
         if "3d" in self.decoders:
-            mu, there = self.latent_of(estimate.posteriors, len(batch["key"]))
             joints, known = self._joints(mu, batch)
-            valid = batch["joint_valid"] & (batch["has_3d"] & there & known)[:, None]
-            modelled = torch.zeros(21, dtype=torch.bool, device=mu.device)
-            modelled[self.space.joints] = True
-            logged = self.figures[stage].update(joints, batch, valid=valid & modelled)
-            self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
+            in_space = valid & (batch["has_3d"] & known)[:, None]
+            logged |= self.figures[stage].update(joints, batch, valid=in_space)
+            self.paper_figures[stage].update_joints(joints, batch["joints_3d"], in_space)
+        if "2d" in self.decoders and "joints_2d" in batch:
+            pixels = self.space.pixels(self.decode(mu, "2d"), picture_size(batch))
+            in_picture = valid & batch["has_2d"][:, None]
+            logged |= self.paper_figures[stage].update_pixels(pixels, batch["joints_2d"], in_picture)
+        self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
         for source, posterior in estimate.posteriors.items():
             self.posteriors[source].update(*posterior.q)
         for pair in self.pairs:  # also those unseen: all ranks must reduce the same metrics
@@ -283,11 +292,13 @@ class CrossModalVAE(HandMethod):
         self.log_dict(means, on_step=False, on_epoch=True, add_dataloader_idx=False)
 
     def on_validation_epoch_end(self) -> None:
-        """Log what the posteriors did."""
+        """Log errors as the paper measures them, and what the posteriors did."""
+        self.log_dict(self.paper_figures["val"].errors_from_palm())
         self._log_posteriors("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log what the posteriors did."""
+        """Log errors as the paper measures them, and what the posteriors did."""
+        self.log_dict(self.paper_figures["test"].errors_from_palm())
         self._log_posteriors("test")
 
     def _log_posteriors(self, stage: str) -> None:

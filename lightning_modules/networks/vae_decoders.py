@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from lightning_modules.networks.vae_encoders import HIDDEN
+from lightning_modules.networks.vae_encoders import HIDDEN, keep_scale
 
 DECODED_SIZE = 128  # pixels along a side of decoded pictures
 _WIDTHS = (128, 64, 32, 16)  # of maps of 8, 16, 32 and 64 cells a side
@@ -52,3 +52,4 @@ class JointDecoder(nn.Sequential):
         for before, width in pairwise((latent, *[HIDDEN] * 5)):
             layers += [nn.Linear(before, width), nn.ReLU(inplace=True)]
         super().__init__(*layers, nn.Linear(HIDDEN, numbers))
+        keep_scale(self)

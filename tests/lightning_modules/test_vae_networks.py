@@ -81,3 +81,10 @@ def test_bad_input():
         PictureEncoder(3, Z, "large")
     with pytest.raises(ValueError, match="picture"):
         PictureEncoder(3, Z, "small")(torch.zeros(2, 3, 8, 9), RIGHT)
+
+
+def test_numbers_keep_their_size_through_the_joints_networks():
+    torch.manual_seed(0)
+    for network, numbers_in in ((JointEncoder(63, Z), 63), (JointDecoder(Z, 63), Z)):
+        hidden = nn.Sequential(*list(network)[:-1])(torch.randn(64, numbers_in))
+        assert 0.5 < hidden.square().mean() < 2  # as PyTorch begins them: 0.02 and less
