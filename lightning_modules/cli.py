@@ -15,6 +15,7 @@ from lightning_modules.batch_predictions import BatchPredictions
 from lightning_modules.callbacks.bad_step import BadStep
 from lightning_modules.callbacks.checkpoints import LastStep, ModelFacts, check_facts, run_checkpoint
 from lightning_modules.callbacks.final_table import FinalTable
+from lightning_modules.callbacks.out_of_room import OutOfRoom
 from lightning_modules.callbacks.pictures import ValidationPictures
 from lightning_modules.callbacks.predictions import TestPredictions
 from lightning_modules.callbacks.progress import run_progress
@@ -182,7 +183,7 @@ class HandCLI(LightningCLI):
         """What every run carries besides the callbacks of its configuration."""
         config = self.config[self.subcommand]
         self._dump_config()
-        callbacks = [FinalTable(), ModelFacts(self.config_dump["model"])]
+        callbacks = [FinalTable(), ModelFacts(self.config_dump["model"]), OutOfRoom()]
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(run_progress())
         recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
