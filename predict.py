@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lightning_modules.predicting import Predicted
 
 KINDS = ("overlay.png", "joints.json", "mesh.obj", "mesh.glb", "prediction.npz")
+ON_REQUEST = ("refinement.png",)  # of a method that refines at test time
 THREADS = 4  # that read, and that write
 PAGE_MOST = 60  # pictures of a page: each is in it twice
 
@@ -63,7 +64,8 @@ def parse() -> argparse.Namespace:
     add("--side", choices=("right", "left", "both"), default="right", help="which hand it is; both: compares")
     add("--every", type=int, default=1, help="of a video, each n-th frame")
     add("--out", type=Path, help="folder for the results (default: predictions/ of the checkpoint's run)")
-    add("--write", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=f"of {' '.join(KINDS)}")
+    all_kinds = (*KINDS, *ON_REQUEST)
+    add("--write", nargs="+", choices=all_kinds, default=list(KINDS), metavar="KIND", help=f"of {' '.join(all_kinds)}")
     add("--html", type=Path, help="a page to look at, one file: pictures, overlays, hands to turn")
     add("--overwrite", action="store_true", help="replace results that are there")
     add("--batch", type=int, default=16, help="pictures that the network sees at once (default: 16)")

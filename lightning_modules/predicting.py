@@ -10,6 +10,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from lightning_modules import weights
+from lightning_modules.dhpe_pictures import write_refinement
 from lightning_modules.frame_prediction import (
     Hand,
     Sight,
@@ -113,7 +114,15 @@ class Predictor:
         """The hands of pictures of one kind."""
         method, checkpoint = self.method(sights[0])
         facts = {"method": type(method).__name__, "checkpoint": str(checkpoint)}
+        if "refinement.png" in self.kinds and not hasattr(method, "refine"):
+            raise ValueError(
+                f"write: refinement.png is of methods that refine at test time, and {checkpoint} is {facts['method']}; "
+                "leave it out, or name a checkpoint of DHPE with --ckpt"
+            )
         for sight, hand in zip(sights, predict_hands(method, sights, self.sides), strict=True):
+            if "refinement.png" in self.kinds:
+                crop = sight.crop(int(hand.prediction.side), method.crop_size, sight.centre)
+                write_refinement(method, crop, self._files(sight, checkpoint)["refinement.png"])
             yield Predicted(sight, hand, facts, self._files(sight, checkpoint), self._parts(method, hand))
 
     def _parts(self, method: HandMethod, hand: Hand) -> dict[str, np.ndarray]:

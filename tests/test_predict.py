@@ -17,6 +17,7 @@ import predict
 from datamodules.batch import LEFT, RIGHT, HandBatch
 from datamodules.colour_pictures import read_colour_picture
 from lightning_modules import restore, weights
+from lightning_modules.dhpe import DHPE
 from lightning_modules.frame_prediction import restored_parts
 from lightning_modules.prediction_files import read_predictions
 from lightning_modules.restore import restore_method
@@ -454,3 +455,21 @@ def test_a_truncated_photograph_is_refused(colours, capsys):
     with pytest.raises(SystemExit):
         colours(path)
     assert "the JPEG is truncated" in capsys.readouterr().err
+
+
+def test_the_picture_of_a_refinement_comes_on_request_from_a_method_that_refines(colours, capsys):
+    colours.monkeypatch.setattr(restore, "METHODS", ("lightning_modules.", "tests."))
+    settings = {"backbone": "small", "joint_maps": "small", "refinement_steps": 2}
+    method = DHPE(**settings)
+    facts = {"class_path": "lightning_modules.dhpe.DHPE", "init_args": settings, "hand_model": method.hand_model_id}
+    torch.save({"state_dict": method.state_dict(), "handful": facts}, colours.folder / "dhpe.ckpt")
+    seen = photo(colours.folder / "photo.jpg"), "--box=150,100,100,80", "--out=out", "--side=left"
+    colours(*seen, "--ckpt", colours.folder / "dhpe.ckpt", "--write", "refinement.png")
+    assert [path.name for path in (colours.folder / "out").iterdir()] == ["photo_refinement.png"]
+    panel = cv2.imread(str(colours.folder / "out" / "photo_refinement.png"))[:256, :256]
+    left, right = panel[40, 10], panel[40, 245]
+    assert left[0] < 60 < left[2] and right[0] > 200 > right[2], "a left hand's crop is mirrored"
+    with pytest.raises(SystemExit) as stopped:
+        colours(*seen, "--write", "refinement.png", "overlay.png", "--overwrite")
+    assert stopped.value.code == 2
+    assert "refinement.png is of methods that refine at test time" in capsys.readouterr().err
