@@ -7,14 +7,23 @@ kept in benchmarks/results/deephps_tables/. What is there, made by the same comm
 can be stopped and continued; a run that was cut off goes on from its last checkpoint.
 """
 
-import argparse
 from pathlib import Path
 from statistics import mean
 
-import yaml
 from rich.table import Table
 
-from benchmarks.experiment_runs import Figures, Run, figures_of_test, missing, options, seeded, spread, train
+from benchmarks.experiment_runs import (
+    Figures,
+    Run,
+    figures_of_test,
+    listed,
+    options,
+    read_budget,
+    seeded,
+    spread,
+    table_parser,
+    train,
+)
 from benchmarks.report import emit
 
 CONFIG = Path("configs/benchmarks/deephps_tables.yaml")
@@ -24,10 +33,7 @@ REFERENCE = ("mean_pose_absolute", "mean_pose_root", "mean_pose_procrustes")
 
 def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
     """All runs of a budget, seed by seed: a stopped command leaves whole comparisons."""
-    content = yaml.safe_load(config.read_text())
-    if budget not in content["budgets"]:
-        raise ValueError(f"budget: expected one of {', '.join(content['budgets'])}, got {budget!r}; add it to {config}")
-    base = content["budgets"][budget]
+    content, base = read_budget(config, budget)
     runs = []
     for seed in range(seeds):
         for arm, overrides in content["arms"].items():
@@ -66,15 +72,9 @@ def summary(runs: list[Run]) -> tuple[Table, dict[str, float]]:
 
 def main() -> None:
     """Run what is missing, then print and save the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--budget", default="cpu", help="one of the budgets in the configuration")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--list", action="store_true", help="say what is there and what is missing, run nothing")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
-    arguments = parser.parse_args()
+    arguments = table_parser(__doc__).parse_args()
     runs = plan(arguments.budget, arguments.seeds)
-    absent = missing(runs, arguments.runs)
-    print(f"{len(runs) - len(absent)} of {len(runs)} runs are there; missing: {[run.name for run in absent]}")
+    absent = listed(runs, arguments.runs)
     for number, run in enumerate([] if arguments.list else absent, 1):
         print(f"run {number} of {len(absent)}: {run.name}", flush=True)
         train(run, arguments.runs, final_figures)

@@ -4,6 +4,7 @@ A run's figures lie in benchmarks/results/<table>/<budget>/ beside what they dep
 same. A table can therefore be stopped at any time and continued by the same command.
 """
 
+import argparse
 import csv
 import hashlib
 import json
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -81,6 +82,24 @@ class Run(NamedTuple):
         return kept_figures(self.result, self.identity())
 
 
+def read_budget(config: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A table's configuration, and the budget of that name in it."""
+    content = yaml.safe_load(config.read_text())
+    if name not in content["budgets"]:
+        raise ValueError(f"budget: expected one of {', '.join(content['budgets'])}, got {name!r}; add it to {config}")
+    return content, content["budgets"][name]
+
+
+def table_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of every table's command; `description` begins with what it is."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    parser.add_argument("--budget", default="cpu", help="one of the budgets in the configuration")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--list", action="store_true", help="say what is there and what is missing, make nothing")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
+    return parser
+
+
 def options(settings: Mapping[str, object]) -> list[str]:
     """Settings by their names with dots, as arguments of train.py."""
     # a string goes as it is: quotes would become part of it
@@ -119,6 +138,13 @@ def missing(runs: Sequence[Run], runs_folder: Path) -> list[Run]:
             wanted.append(run)
             needed.add(run.earlier)
     return wanted[::-1]
+
+
+def listed(runs: Sequence[Run], runs_folder: Path) -> list[Run]:
+    """Runs to be made, after saying which they are."""
+    absent = missing(runs, runs_folder)
+    print(f"{len(runs) - len(absent)} of {len(runs)} runs are there; missing: {[run.name for run in absent]}")
+    return absent
 
 
 def train(run: Run, runs_folder: Path, figures_of: Callable[[Run, Path], Figures]) -> None:

@@ -19,7 +19,7 @@ from benchmarks.deephps import milliseconds
 from benchmarks.neverova_maps import pictures_of, scores
 from benchmarks.neverova_runs import TARGET
 from benchmarks.report import emit
-from lightning_modules.hand_view import SIDE, HandView, label_maps, look, margin
+from lightning_modules.hand_view import SIDE, HandView, label_maps, look, middle
 from lightning_modules.metrics import PointError
 from lightning_modules.neverova import Neverova
 from lightning_modules.part_regions import nearest_parts
@@ -77,10 +77,8 @@ def accuracy(method: Neverova, pictures: int) -> dict[str, float]:
         for batch in pictures_of(TARGET, pictures):
             prediction = method.predict_step(batch, 0)
             error.update(prediction.joints_3d, batch["joints_3d"], batch["joint_valid"])
-            edge = margin(batch["depth"])
-            middle = (slice(None), slice(edge, edge + SIDE), slice(edge, edge + SIDE))
-            maps.append(prediction.parts[middle])
-            parts.append(batch["parts"][middle])
+            maps.append(middle(prediction.parts))
+            parts.append(middle(batch["parts"]))
         found = scores(torch.cat(maps), torch.cat(parts))
         figures |= {f"{name}_{side}": found[name] for name in ("per_pixel_pct", "per_class_pct")}
         figures[f"joints_absolute_mm_{side}"] = float(error.compute())

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.experiment_runs import Figures
 from datamodules.batch import HandBatch
 from datamodules.rendered import RenderedHandsData
-from lightning_modules.hand_view import SIDE, margin
+from lightning_modules.hand_view import middle
 from lightning_modules.protocols.segmentation import Segmentation
 from lightning_modules.restore import restore_method
 from ops.patch_restoration import PatchDictionary, crf, restore
@@ -41,9 +41,8 @@ def part_maps(checkpoint: Path, domain: str, pictures: int) -> PartMaps:
     method = restore_method(checkpoint)
     maps, parts = [], []
     for batch in pictures_of(domain, pictures):
-        edge = margin(batch["depth"])
         maps.append(method.part_maps(batch))
-        parts.append(batch["parts"][:, edge : edge + SIDE, edge : edge + SIDE])
+        parts.append(middle(batch["parts"]))
     return PartMaps(torch.cat(maps), torch.cat(parts))
 
 

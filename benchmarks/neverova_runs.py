@@ -6,9 +6,8 @@ Arms that train f_s are judged by their part maps, those that train f_r by their
 from pathlib import Path
 
 import torch
-import yaml
 
-from benchmarks.experiment_runs import RUNS, Figures, Run, figures_of_test, last_values, options, seeded
+from benchmarks.experiment_runs import RUNS, Figures, Run, figures_of_test, last_values, options, read_budget, seeded
 from benchmarks.neverova_maps import part_maps, pictures_of, scores
 from lightning_modules.metrics import MM
 from lightning_modules.prediction_files import read_predictions
@@ -31,12 +30,8 @@ class Budget:
     """
 
     def __init__(self, name: str, config: Path = CONFIG) -> None:
-        content = yaml.safe_load(config.read_text())
-        if name not in content["budgets"]:
-            raise ValueError(
-                f"budget: expected one of {', '.join(content['budgets'])}, got {name!r}; add it to {config}"
-            )
-        self.name, self._steps, self._arms = name, content["budgets"][name], content["arms"]
+        content, self._steps = read_budget(config, name)
+        self.name, self._arms = name, content["arms"]
         self.pictures, self.restored_pictures = self._steps["pictures"], self._steps["restored_pictures"]
 
     def plan(self, seeds: int) -> list[Run]:

@@ -8,7 +8,6 @@ made by the same command, is not made again, so that the whole can be stopped an
 take the dictionary runs/patches.safetensors; it is built if it is not there, and must hold the paper's 36 M patches.
 """
 
-import argparse
 import time
 from pathlib import Path
 from statistics import mean
@@ -18,7 +17,7 @@ import numpy as np
 from rich.console import Console, Group
 from rich.table import Table
 
-from benchmarks.experiment_runs import Figures, Run, keep, kept_figures, missing, spread, train
+from benchmarks.experiment_runs import Figures, Run, keep, kept_figures, listed, spread, table_parser, train
 from benchmarks.neverova_maps import part_maps, restored, scores, voted
 from benchmarks.neverova_runs import TABLE, TARGET, THRESHOLDS, Budget
 from benchmarks.report import RESULTS, emit
@@ -191,17 +190,11 @@ def dictionary_of_the_paper(path: Path = DICTIONARY, build: bool = True) -> Patc
 
 def main() -> None:
     """Make what is missing, then print and save the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--budget", default="cpu", help="one of the budgets in the configuration")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--list", action="store_true", help="say what is there and what is missing, make nothing")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
-    arguments = parser.parse_args()
+    arguments = table_parser(__doc__).parse_args()
     budget, dictionary = Budget(arguments.budget), dictionary_of_the_paper(build=not arguments.list)
     runs = budget.plan(arguments.seeds)
     restorations = [Restoration(run, budget.restored_pictures, dictionary) for run in runs if run.arm == "supervised"]
-    absent = missing(runs, arguments.runs)
-    print(f"{len(runs) - len(absent)} of {len(runs)} runs are there; missing: {[run.name for run in absent]}")
+    absent = listed(runs, arguments.runs)
     for seed in () if arguments.list else range(arguments.seeds):
         for run in absent:
             if run.seed == seed:

@@ -32,7 +32,7 @@ def look(depth: Tensor, K: Tensor, cube_centre: Tensor, cube_side: Tensor) -> Ha
         cube_side: (B,) metres.
     """
     edge = margin(depth)
-    depth = depth[..., edge : edge + SIDE, edge : edge + SIDE]
+    depth = middle(depth)
     centre, half = cube_centre[:, 2, None, None, None], 0.5 * cube_side
     relative = depth - centre
     foreground = (depth > 0) & (relative.abs() <= half[:, None, None, None])
@@ -40,6 +40,12 @@ def look(depth: Tensor, K: Tensor, cube_centre: Tensor, cube_side: Tensor) -> Ha
     K = K.clone()
     K[:, :2, 2] -= edge
     return HandView(contrast.picture, foreground, contrast.mean + centre, K, half)
+
+
+def middle(picture: Tensor) -> Tensor:
+    """The middle 48 x 48 pixels (B, ..., S, S) of pictures (B, ..., H, H)."""
+    edge = margin(picture)
+    return picture[..., edge : edge + SIDE, edge : edge + SIDE]
 
 
 def margin(picture: Tensor) -> int:

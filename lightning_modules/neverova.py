@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from datamodules.batch import HandBatch, check_batch
 from lightning_modules.earlier_step import earlier_weights, part_of_weights
-from lightning_modules.hand_view import SIDE, HandView, label_maps, look, margin
+from lightning_modules.hand_view import SIDE, HandView, label_maps, look, margin, middle
 from lightning_modules.losses import mean_of_valid, point_loss
 from lightning_modules.method import HandMethod, as_pictured, by_step, pixels_as_pictured
 from lightning_modules.networks.part_classifier import PartClassifier
@@ -89,6 +89,7 @@ class Neverova(HandMethod):
     """
 
     shares = ("parts", "3d")
+    export_fields = ("depth", "K", "cube_centre", "cube_side")
     crop_size = 72  # of its configurations, whose middle 48 the networks see
 
     def __init__(
@@ -162,6 +163,11 @@ class Neverova(HandMethod):
         """Parts and joints in the depth pictures of a batch."""
         return self(self._view(batch))
 
+    def exported(self, batch: HandBatch) -> dict[str, Tensor]:
+        """Joints (B, 21, 3), and labels (B, S, S) of the crop's middle where the method has parts."""
+        said = self(look(*(batch[name] for name in self.export_fields)))
+        return {"joints": self.completed(said.joints)} | ({} if said.maps is None else {"parts": said.maps})
+
     def forward(self, view: HandView) -> HandEstimate:
         """Parts and joints. Where parts are learnt, a joint is said to be where the barycentre of its parts is."""
         if self.training and self.hparams.step == "segmentation":
@@ -205,9 +211,7 @@ class Neverova(HandMethod):
         check_batch(batch, LABELS)
         if self.hparams.step == "segmentation":
             check_batch(batch, ("parts",))
-            edge = margin(batch["parts"])
-            parts = batch["parts"][:, edge : edge + SIDE, edge : edge + SIDE]
-            term = {"parts": part_loss(estimate.scores, parts, batch["has_parts"])}
+            term = {"parts": part_loss(estimate.scores, middle(batch["parts"]), batch["has_parts"])}
         else:
             foreign = set(batch["convention"]) - {self.hparams.convention}
             if foreign:
@@ -239,10 +243,12 @@ class Neverova(HandMethod):
             network, own = getattr(self, taken), part_of_weights(weights, given)
             if network is None:
                 continue
-            if not own and taken != "regressor":  # f_r itself may begin anew
+            if not own and taken == "regressor":  # f_r itself may begin anew
+                continue
+            if not own:
                 raise ValueError(f"init_from {path}: holds no {given}; name the checkpoint of the step that has it")
             try:
-                network.load_state_dict(own or network.state_dict())
+                network.load_state_dict(own)
             except RuntimeError as error:
                 raise ValueError(
                     f"init_from {path}: its {given} is of another size ({error}); give both steps the same widths, "

@@ -6,7 +6,19 @@ import subprocess
 import pytest
 
 import benchmarks.experiment_runs as experiment_runs
-from benchmarks.experiment_runs import Run, figures_of_test, keep, kept_figures, missing, options, spread, train
+from benchmarks.experiment_runs import (
+    Run,
+    figures_of_test,
+    keep,
+    kept_figures,
+    listed,
+    missing,
+    options,
+    read_budget,
+    spread,
+    table_parser,
+    train,
+)
 
 
 @pytest.fixture
@@ -114,3 +126,18 @@ def test_strings_are_options_without_quotes():
 
 def test_mean_and_spread_over_seeds():
     assert spread([]) == "-" and spread([3.0]) == "3.00" and spread([1.0, 3.0], 1) == "2.0 ± 1.4"
+
+
+def test_what_all_tables_ask_and_say(results, config, tmp_path, capsys):
+    (tmp_path / "table.yaml").write_text("budgets: {cpu: {steps: 3}}\narms: {joint: {}}")
+    content, base = read_budget(tmp_path / "table.yaml", "cpu")
+    assert base == {"steps": 3} and content["arms"] == {"joint": {}}
+    with pytest.raises(ValueError, match="budget: expected one of cpu, got 'gpu'; add it to .*table.yaml"):
+        read_budget(tmp_path / "table.yaml", "gpu")
+    parser = table_parser("What it is.\n\nAnd more.")
+    given = parser.parse_args(["--list"])
+    assert parser.description == "What it is." and (given.budget, given.seeds, given.list) == ("cpu", 3, True)
+    runs = [run_of(config), run_of(config, "other")]
+    done(runs[0])
+    assert listed(runs, given.runs) == runs[1:]
+    assert capsys.readouterr().out == "1 of 2 runs are there; missing: ['other-seed0']\n"
