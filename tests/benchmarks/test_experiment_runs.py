@@ -132,7 +132,7 @@ def test_what_all_tables_ask_and_say(results, config, tmp_path, capsys):
     (tmp_path / "table.yaml").write_text("budgets: {cpu: {steps: 3}}\narms: {joint: {}}")
     content, base = read_budget(tmp_path / "table.yaml", "cpu")
     assert base == {"steps": 3} and content["arms"] == {"joint": {}}
-    with pytest.raises(ValueError, match="budget: expected one of cpu, got 'gpu'; add it to .*table.yaml"):
+    with pytest.raises(ValueError, match=r"budget: expected one of cpu, got 'gpu'; add it to .*table.yaml"):
         read_budget(tmp_path / "table.yaml", "gpu")
     parser = table_parser("What it is.\n\nAnd more.")
     given = parser.parse_args(["--list"])
