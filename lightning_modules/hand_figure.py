@@ -18,9 +18,11 @@ _NAMES = np.array([name.replace("_", " ") for name in CANONICAL_JOINTS])
 _HOVER = "<b>%{text}</b><br>x %{customdata[0]:.0f}, y %{customdata[1]:.0f}, z %{customdata[2]:.0f} mm<extra></extra>"
 # plotly's own epsilons drop the normals of triangles as small as ours
 _LIGHT = {
-    "ambient": 0.55, "diffuse": 0.8, "specular": 0.15, "roughness": 0.5, "fresnel": 0.1,
+    "ambient": 0.5, "diffuse": 0.72, "specular": 0.12, "roughness": 0.5, "fresnel": 0.1,
     "facenormalsepsilon": 0, "vertexnormalsepsilon": 0,
 }  # fmt: skip
+
+_LAMP = {"x": -10, "y": 15, "z": 0}  # over the viewer's left shoulder: plotly means clip coordinates, whatever it says
 
 
 def hand_figure(
@@ -44,20 +46,23 @@ def hand_figure(
         points.append(1000 * vertices)
     steps = max(map(len, points))
     points = [np.broadcast_to(each, (steps, *each.shape[1:])) for each in points]
-    everything = np.concatenate([each.reshape(-1, 3) for each in points])
+    low, high = np.min([each.min((0, 1)) for each in points], 0), np.max([each.max((0, 1)) for each in points], 0)
     return {
         "data": traces,
-        "layout": _layout(everything),
-        "steps": [_places(*(each[step] for each in points)) for step in range(steps)],
+        "layout": _layout((high - low).max()),
+        "steps": [_places((low + high) / 2, *(each[step] for each in points)) for step in range(steps)],
     }
 
 
-def _places(joints: np.ndarray, *mesh: np.ndarray) -> list[dict]:
-    """Coordinates of the traces in one step: of joints (21, 3), and of vertices (V, 3) if given; millimetres."""
+def _places(middle: np.ndarray, joints: np.ndarray, *mesh: np.ndarray) -> list[dict]:
+    """Coordinates of the traces in one step, of joints (21, 3), and of vertices (V, 3) if given; millimetres.
+
+    They stand around `middle` (3,): plotly's light falls as it should near the origin alone. What is said of a joint
+    is where it is.
+    """
     gapped = np.concatenate([joints, np.full((1, 3), np.nan)])
-    moved = [_coordinates(gapped[_LINES]), _coordinates(joints) | {"customdata": array(joints)}]
-    # a vertex says where its joint is, not where it is itself
-    return moved + [_coordinates(vertices) for vertices in mesh]
+    moved = [_coordinates(gapped[_LINES] - middle), _coordinates(joints - middle) | {"customdata": array(joints)}]
+    return moved + [_coordinates(vertices - middle) for vertices in mesh]
 
 
 def _coordinates(points: np.ndarray) -> dict:
@@ -91,20 +96,16 @@ def _mesh(faces: np.ndarray, colours: np.ndarray | None, vertices: int, nearest:
     return {
         "type": "mesh3d", "name": "mesh", "i": array(i), "j": array(j), "k": array(k), **painted,
         "text": _NAMES[nearest].tolist(), "hovertemplate": "<b>%{text}</b><extra></extra>",
-        "lighting": _LIGHT, "lightposition": {"x": 0, "y": -1e5, "z": 0},
+        "lighting": _LIGHT, "lightposition": _LAMP,
     }  # fmt: skip
 
 
-def _layout(points: np.ndarray) -> dict:
-    """A cube around the points (N, 3), millimetres, seen from where the camera stands."""
-    low, high = points.min(0), points.max(0)
-    (x, y, z), half = (low + high) / 2, float(MARGIN * (high - low).max() / 2)
-    axis = {"visible": False, "showspikes": False}
-    axes = {
-        name: axis | {"range": [float(middle - half), float(middle + half)]}
-        for name, middle in (("xaxis", x), ("yaxis", z), ("zaxis", -y))
-    }
-    camera = {"eye": {"x": 0, "y": -1.7, "z": 0}, "up": {"x": 0, "y": 0, "z": 1}}
+def _layout(extent: float) -> dict:
+    """A cube around hands of that extent, millimetres, seen from where the camera stands."""
+    half = float(MARGIN * extent / 2)
+    axis = {"visible": False, "showspikes": False, "range": [-half, half]}
+    camera = {"eye": {"x": 0, "y": -1.3, "z": 0}, "up": {"x": 0, "y": 0, "z": 1}}
+    axes = dict.fromkeys(("xaxis", "yaxis", "zaxis"), axis)
     scene = {"aspectmode": "cube", "dragmode": "turntable", "camera": camera, **axes}
     return {"scene": scene, "margin": {"l": 0, "r": 0, "t": 0, "b": 0}, "showlegend": False, "uirevision": "kept"}
 

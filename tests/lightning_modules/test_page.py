@@ -56,21 +56,21 @@ def test_a_page_holds_the_hand_in_millimetres_and_plotlys_axes(tmp_path):
     _, (figure,) = read(tmp_path / "new" / "page.html")
     mesh, joints = figure["data"][2], figure["steps"][0][1]
     assert np.array_equal(decoded(mesh["j"]), [1, 2, 3, 3])
-    # vertex 2 lies 100 mm below the axis, vertex 3 600 mm away: z points up here, y away
-    assert np.allclose(decoded(figure["steps"][0][2]["z"]), [0, 0, -100, 0])
-    assert np.allclose(decoded(figure["steps"][0][2]["y"]), [500, 500, 500, 600])
+    # around the middle (50, 50, 550); z points up and y away: vertex 2 lies 100 mm below the others, vertex 3 behind
+    assert np.allclose(decoded(figure["steps"][0][2]["z"]), [50, 50, -50, 50])
+    assert np.allclose(decoded(figure["steps"][0][2]["y"]), [-50, -50, -50, 50])
     assert np.allclose(decoded(joints["customdata"])[20], [100, 0, 500])
     assert figure["data"][1]["text"][8] == "index tip" == CANONICAL_JOINTS[8].replace("_", " ")
     assert mesh["text"] == ["wrist", "little tip", "wrist", "wrist"]
-    low, high = figure["layout"]["scene"]["yaxis"]["range"]
-    assert low < 500 and high > 600
+    scene = figure["layout"]["scene"]
+    assert all(scene[axis]["range"] == pytest.approx([-55, 55]) for axis in ("xaxis", "yaxis", "zaxis"))
 
 
 def test_bones_run_along_each_finger_and_stop_between(tmp_path):
     write_page(tmp_path / "page.html", [entry()], "Title")
     x = decoded(read(tmp_path / "page.html")[1][0]["steps"][0][0]["x"]).reshape(5, 6)
-    assert np.allclose(x[:, 0], 0) and np.isnan(x[:, 5]).all()
-    assert np.allclose(x[1, 1:5], [25, 30, 35, 40])  # joints 5 to 8, 5 mm apart
+    assert np.allclose(x[:, 0], -50) and np.isnan(x[:, 5]).all()
+    assert np.allclose(x[1, 1:5], [-25, -20, -15, -10])  # joints 5 to 8, 5 mm apart
 
 
 def test_a_page_is_one_file_that_asks_for_nothing(tmp_path):
@@ -98,7 +98,7 @@ def test_steps_move_the_hand_and_change_pictures(tmp_path):
     pictures = np.stack([np.full((30, 40, 3), 40 * t, np.uint8) for t in range(3)])
     write_page(tmp_path / "a.html", [entry(joints=joints, steps_name="frame", picture=pictures)], "Title")
     elements, (figure,) = read(tmp_path / "a.html")
-    assert [float(decoded(step[1]["x"])[0]) for step in figure["steps"]] == pytest.approx([0, 10, 20])
+    assert [float(decoded(step[1]["x"])[0]) for step in figure["steps"]] == pytest.approx([-60, -50, -40])
     assert len(set(figure["layers"]["picture"])) == 3 and "overlay" not in figure["layers"]
     assert [a["max"] for tag, a in elements.tags if a.get("type") == "range"] == ["2"]
     assert "frame" in elements.texts[None]
