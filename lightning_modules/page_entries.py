@@ -25,7 +25,7 @@ def entry_of(sight: Sight, hand: Hand, facts: Mapping[str, object]) -> PageEntry
     shown: dict[str, np.ndarray] = {}
     if vertices is not None:
         faces = model.faces[:, ::-1].copy() if int(prediction.side) == LEFT else model.faces
-        colours = part_colours()[model.part_labels][:, ::-1].copy()
+        colours = part_colours()[model.part_labels + 1][:, ::-1].copy()
         shown = {"vertices": vertices.numpy(), "faces": faces, "colours": colours}
     joints = prediction.joints_3d[0].numpy()
     return PageEntry(sight.name, plain[..., ::-1].copy(), drawn[..., ::-1].copy(), joints, facts=told, **shown)
