@@ -4,20 +4,18 @@
 from their configurations; pretrained weights come on request only, from a folder or the Hugging Face hub.
 """
 
-from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.networks.trunks import ResidualBlock
+from lightning_modules.networks.trunks import PYRAMID_WIDTHS, small_pyramid
 from ops.checks import check_choice, check_shape, require_module
 
 BackboneName = Literal["small", "resnet18", "resnet50", "convnextv2-tiny", "dinov2-small"]
 # what ImageNet's networks expect, and a fair scale for any picture of colours
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_WIDTHS = (32, 64, 128, 192)  # of the small one, from a quarter of the picture's side on
 _CELLS, _FEATURES = 4, 512
 _SMALLEST = 32  # pixels: below it the small one's last maps are empty
 
@@ -45,6 +43,13 @@ def centred(picture: Tensor) -> Tensor:
     return (picture - mean) / std
 
 
+def resized(picture: Tensor, size: int) -> Tensor:
+    """Pictures (B, C, S, S) of `size` pixels a side, smoothed where they shrink."""
+    if picture.shape[-1] == size:
+        return picture
+    return F.interpolate(picture, size, mode="bilinear", antialias=picture.shape[-1] > size, align_corners=False)
+
+
 class SmallBackbone(nn.Module):
     """Residual blocks after an early reduction; 4 x 4 cells are kept: where a feature lies matters to a pose."""
 
@@ -52,14 +57,8 @@ class SmallBackbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, _WIDTHS[0], 8, 4, 2, bias=False),
-            nn.BatchNorm2d(_WIDTHS[0]),
-            nn.ReLU(inplace=True),
-        ]
-        for before, width in pairwise(_WIDTHS):
-            layers.append(ResidualBlock(before, width, stride=2))
-        layers += [nn.AdaptiveAvgPool2d(_CELLS), nn.Flatten(), nn.Linear(_WIDTHS[-1] * _CELLS**2, _FEATURES)]
+        layers = [*small_pyramid(3), nn.AdaptiveAvgPool2d(_CELLS), nn.Flatten()]
+        layers.append(nn.Linear(PYRAMID_WIDTHS[-1] * _CELLS**2, _FEATURES))
         self.layers = nn.Sequential(*layers, nn.ReLU(inplace=True))
 
     def forward(self, picture: Tensor) -> Tensor:

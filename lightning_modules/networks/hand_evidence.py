@@ -14,13 +14,16 @@ from lightning_modules.networks.backbones import BackboneName, build_backbone, f
 from lightning_modules.networks.joint_maps import JOINTS, JointMaps, JointMapSize, joint_places
 
 
+BELIEVED = 0.2  # height of a map, of 1 at a joint, from which its maximum is taken at its word
+
+
 class Evidence(NamedTuple):
     """What f_E2D says of B pictures."""
 
     features: Tensor  # (B, F)
     masked_features: Tensor | None  # (B, F) of the pictures' true masks, where asked for
     maps: list[Tensor]  # (B, J, 32, 32) of each stage
-    places: Tensor  # (B, J, 2) where the last maps are largest, in units of the crop's side
+    places: Tensor  # (B, J, 2) where the last maps are largest, in units of the crop's side; see `believed`
     heights: Tensor  # (B, J) of the maps there
 
 
@@ -53,7 +56,8 @@ class HandEvidence(nn.Module):
         else:
             features, masked = features_of_both(self.backbone, picture, mask)
         maps = self.joint_maps(picture)
-        return Evidence(features, masked, maps, *joint_places(maps[-1]))
+        places, heights = joint_places(maps[-1])
+        return Evidence(features, masked, maps, believed(places, heights), heights)
 
     def change(self, features: Tensor, places: Tensor, parameters: Tensor) -> Tensor:
         """f_E3D, eq. 5: what to add to parameters (B, P), given features (B, F) and places (B, J, 2)."""
@@ -66,6 +70,14 @@ class HandEvidence(nn.Module):
         hand = torch.cat([joints[..., :2] - 0.5, joints[..., 2:]], -1).flatten(1)
         change = self.refiner(torch.cat([features, _centred(places), hand, parameters], 1))
         return places + change.unflatten(1, (JOINTS, 2))
+
+
+def believed(places: Tensor, heights: Tensor) -> Tensor:
+    """Places (B, J, 2), those of maps that say nearly nothing drawn to the crop's middle.
+
+    The largest of many small numbers lies anywhere: estimators would be taught by noise until the maps are.
+    """
+    return 0.5 + (places - 0.5) * (heights / BELIEVED).clamp(0, 1)[..., None]
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -14,6 +14,7 @@ from ops.checks import check_choice
 
 TrunkName = Literal["tiny", "small", "resnet18"]
 PICTURE_SIZE = 128
+PYRAMID_WIDTHS = (32, 64, 128, 192)  # from a quarter of the picture's side on
 
 
 def build_trunk(name: TrunkName) -> nn.Module:
@@ -55,9 +56,7 @@ class ResNet18(nn.Sequential):
     def __init__(self) -> None:
         layers: list[nn.Module] = [_convolution(1, 64, kernel=7, stride=2), nn.ReLU(inplace=True)]
         layers += [nn.MaxPool2d(3, stride=2, padding=1)]
-        for before, width, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
-            layers += [ResidualBlock(before, width, stride), ResidualBlock(width, width)]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(*layers, *resnet18_blocks(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.features = 512
 
 
@@ -74,6 +73,22 @@ class ResidualBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Feature maps (B, C, H, W) to (B, width, H / stride, W / stride)."""
         return torch.relu(self.second(torch.relu(self.first(maps))) + self.shortcut(maps))
+
+
+def resnet18_blocks() -> list[nn.Module]:
+    """What stands between ResNet-18's first pooling and its last: 64 maps to 512, an eighth as large."""
+    blocks: list[nn.Module] = []
+    for before, width, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
+        blocks += [ResidualBlock(before, width, stride), ResidualBlock(width, width)]
+    return blocks
+
+
+def small_pyramid(channels: int) -> list[nn.Module]:
+    """Pictures (B, C, S, S) to maps (B, 192, S / 32, S / 32): residual blocks after an early reduction."""
+    first = PYRAMID_WIDTHS[0]
+    layers: list[nn.Module] = [nn.Conv2d(channels, first, 8, 4, 2, bias=False), nn.BatchNorm2d(first)]
+    layers.append(nn.ReLU(inplace=True))
+    return layers + [ResidualBlock(before, width, stride=2) for before, width in pairwise(PYRAMID_WIDTHS)]
 
 
 def _convolution(before: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.networks.trunks import ResidualBlock
+from lightning_modules.networks.backbones import resized
+from lightning_modules.networks.trunks import PYRAMID_WIDTHS, resnet18_blocks, small_pyramid
 from ops.checks import check_choice, check_shape
 
 EncoderSize = Literal["small", "resnet18"]
 SIDES = 2  # a hand looks left or right: one-hot beside the features of a picture
 HIDDEN = 512  # units of a layer of the joints' networks
 _SEEN = {"small": 128, "resnet18": 256}  # pixels along a side that the networks take
-_SMALL_WIDTHS = (32, 64, 128, 192)  # from a quarter of the picture's side on
 _LOGVAR_LIMIT = 20.0  # beyond it exp() over- or underflows in half precision
 
 
@@ -48,7 +48,10 @@ class PictureEncoder(nn.Module):
         super().__init__()
         check_choice("encoder", size, get_args(EncoderSize))
         self.seen, self.sides = _SEEN[size], sides
-        self.features, width = _resnet18(channels) if size == "resnet18" else _small(channels)
+        if size == "resnet18":
+            self.features, width = _resnet18(channels)
+        else:  # 4 x 4 cells are kept, as in the small backbone
+            self.features, width = nn.Sequential(*small_pyramid(channels)), PYRAMID_WIDTHS[-1] * 4 * 4
         self.head = nn.Linear(width + (SIDES if sides else 0), 2 * latent)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
@@ -100,13 +103,6 @@ def gaussian(numbers: Tensor) -> Gaussian:
     return Gaussian(mu, logvar.clamp(-_LOGVAR_LIMIT, _LOGVAR_LIMIT))
 
 
-def resized(picture: Tensor, size: int) -> Tensor:
-    """Pictures (B, C, S, S) of `size` pixels a side, smoothed where they shrink."""
-    if picture.shape[-1] == size:
-        return picture
-    return F.interpolate(picture, size, mode="bilinear", antialias=picture.shape[-1] > size, align_corners=False)
-
-
 def _resnet18(channels: int) -> tuple[nn.Sequential, int]:
     layers: list[nn.Module] = [
         nn.Conv2d(channels, 64, 7, 2, 3, bias=False),
@@ -114,18 +110,4 @@ def _resnet18(channels: int) -> tuple[nn.Sequential, int]:
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, 1),
     ]
-    for before, width, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
-        layers += [ResidualBlock(before, width, stride), ResidualBlock(width, width)]
-    return nn.Sequential(*layers, nn.AvgPool2d(7, stride=1)), 512 * 2 * 2
-
-
-def _small(channels: int) -> tuple[nn.Sequential, int]:
-    """As the small backbones here: an early reduction; 4 x 4 cells are kept, where a feature lies matters to a pose."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, _SMALL_WIDTHS[0], 8, 4, 2, bias=False),
-        nn.BatchNorm2d(_SMALL_WIDTHS[0]),
-        nn.ReLU(inplace=True),
-    ]
-    for before, width in pairwise(_SMALL_WIDTHS):
-        layers.append(ResidualBlock(before, width, stride=2))
-    return nn.Sequential(*layers), _SMALL_WIDTHS[-1] * 4 * 4
+    return nn.Sequential(*layers, *resnet18_blocks(), nn.AvgPool2d(7, stride=1)), 512 * 2 * 2
