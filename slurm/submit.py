@@ -3,9 +3,11 @@
     python -m slurm.submit train --nodes 1 --gpus 4 --time 12:00:00 -- --config configs/deephps_paper.yaml
     python -m slurm.submit seeds --seeds 0-4 --gpus 1 -- --config configs/deephps_rendered.yaml
     python -m slurm.submit sweep <entity>/<project>/<sweep id> --jobs 8 --gpus 1
+    python -m slurm.submit render --jobs 20 --cpus 16 -- <folder> --domain clean --count 5000000
     python -m slurm.submit train --run-id <id> ...            # go on with a run that crashed
 
-What stands behind -- goes to `train.py fit` as it is. --dry-run prints and submits nothing.
+What stands behind -- goes to `train.py fit` as it is, that of render to `python -m datamodules.rendered write`.
+--dry-run prints and submits nothing.
 """
 
 import argparse
@@ -18,7 +20,12 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = {"train": "train.sbatch", "seeds": "array_seeds.sbatch", "sweep": "sweep_agent.sbatch"}
+SCRIPTS = {
+    "train": "train.sbatch",
+    "seeds": "array_seeds.sbatch",
+    "sweep": "sweep_agent.sbatch",
+    "render": "render.sbatch",
+}
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*(%\d+)?")
 
@@ -28,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     command, run_id = sbatch_command(given)
     environ = os.environ | {"RUN_ID": run_id, "HANDFUL_PYTHON": given.python}
-    if given.what != "sweep":
+    if given.what not in ("sweep", "render"):
         print(f"run {run_id} (to go on with it after a crash: the same command with --run-id {run_id})")
     print(f"RUN_ID={run_id} HANDFUL_PYTHON={shlex.quote(given.python)} {shlex.join(command)}", flush=True)
     if given.dry_run:
@@ -62,7 +69,7 @@ def sbatch_command(given: argparse.Namespace) -> tuple[list[str], str]:
         command.append(f"--partition={given.partition}")
     if given.what == "seeds":
         command.append(f"--array={given.seeds}")
-    if given.what == "sweep" and given.jobs > 1:
+    if given.what in ("sweep", "render") and given.jobs > 1:
         command.append(f"--array=1-{given.jobs}")
     command += ["--export=ALL", *given.sbatch, str(HERE / SCRIPTS[given.what])]
     return command + ([given.sweep] if given.what == "sweep" else given.options), run_id
@@ -73,13 +80,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m slurm.submit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(dest="what", required=True)
-    for what, text in (("train", "one run"), ("seeds", "a run per seed"), ("sweep", "agents of a W&B sweep")):
+    texts = ("one run", "a run per seed", "agents of a W&B sweep", "shards of a set of rendered hands")
+    for what, text in zip(SCRIPTS, texts, strict=True):
         kind = kinds.add_parser(what, help=text)
         if what == "sweep":
             kind.add_argument("sweep", help="<entity>/<project>/<sweep id>")
             kind.add_argument("--jobs", type=_positive, default=1, help="runs, a job each")
         else:
-            kind.add_argument("options", nargs="*", help="of train.py fit, behind --")
+            kind.add_argument("options", nargs="*", help="of train.py fit, or of the writer of sets, behind --")
+        if what == "render":
+            kind.add_argument("--jobs", type=_positive, default=1, help="that share the shards")
         if what == "seeds":
             kind.add_argument(
                 "--seeds", type=_seeds, required=True, help="such as 0-4, 0,3,7 or 0-9%%2 (two at a time)"

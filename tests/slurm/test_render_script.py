@@ -26,6 +26,14 @@ def test_options_reach_the_writer_with_a_process_per_core_and_one_thread_each(tm
     assert "submit with python -m slurm.submit render" in render().stderr
 
 
+def test_submit_makes_an_array_whose_tasks_share_the_shards():
+    words = ("render", "--jobs=20", "--cpus=16", "--dry-run", "--", "/data/x", "--domain=clean", "--count=9")
+    command = [sys.executable, "-m", "slurm.submit", *words]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--array=1-20" in said and "--cpus-per-task=16" in said and "--run-id" not in said
+    assert said.endswith("slurm/render.sbatch /data/x --domain=clean --count=9\n")
+
+
 @pytest.mark.slow
 def test_tasks_of_an_array_write_one_set(tmp_path):
     for task in ("1", "2"):
