@@ -73,7 +73,7 @@ def minimise(
     least = energy(nodes, unary, right, down, best)
     messages = np.zeros((4, *unary.shape))
     for _ in range(passes):
-        _pass(nodes, unary, right, down, messages)
+        send_messages(nodes, unary, right, down, messages)
         labels = _decoded(nodes, unary, right, down, messages)
         reached = energy(nodes, unary, right, down, labels)
         if reached < least:
@@ -136,7 +136,8 @@ def _send(belief: Array, share: float, back: Array, term: Array, message: Array)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pass(nodes: Array, unary: Array, right: Array, down: Array, messages: Array) -> None:
+def send_messages(nodes: Array, unary: Array, right: Array, down: Array, messages: Array) -> None:
+    """One pass, from the first pixel to the last and back, changing messages (4, H, W, N)."""
     height, width = nodes.shape
     for backward in (False, True):
         for step in range(height * width):

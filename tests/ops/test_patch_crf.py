@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ops.patch_restoration import restore
-from ops.patch_restoration.crf import energy, integrate, minimise, pairwise_terms
+from ops.patch_restoration.crf import energy, integrate, minimise, pairwise_terms, send_messages
 from tests.ops.test_patch_pruning import hands
 from tests.ops.test_patch_restoration import dictionary_of, with_noise
 
@@ -57,6 +57,19 @@ class TestMinimise:
         labels, least = minimise(*field)
         assert least == min(all_energies(*field))
         assert energy(*field, labels) == slow_energy(*field, labels) == least
+
+    @pytest.mark.parametrize("name", ["chain", "column"])
+    def test_on_a_chain_messages_give_the_least_energy_of_every_label(self, name):
+        nodes, unary, *_ = field = random_field(FIELDS[name], 3, 0)
+        messages = np.zeros((4, *unary.shape))
+        send_messages(*field, messages)
+        least = np.full(unary.shape, np.inf)
+        for choice in product(range(3), repeat=int(nodes.sum())):
+            labels = np.array(choice).reshape(nodes.shape)
+            taken = np.arange(3) == labels[..., None]
+            least[taken] = np.minimum(least[taken], slow_energy(*field, labels))
+        found = unary + messages.sum(0)
+        np.testing.assert_allclose(found - found.min(-1, keepdims=True), least - least.min(-1, keepdims=True))
 
     @pytest.mark.parametrize("seed", range(6))
     def test_is_near_on_a_grid(self, seed):
