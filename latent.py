@@ -4,6 +4,7 @@ python latent.py sample --ckpt runs/vae_rendered/<run>/checkpoints/best.ckpt --o
 python latent.py translate --from rgb --out translated.png      every modality, of test hands' colours
 python latent.py interpolate --from rgb --out strip.png         between two hands, and strip.gif beside it
 python latent.py reject --from rgb                              how unlike a hand pictures look: hands, noise, blank
+python latent.py agree                                          whether all modalities of a point say the same hand
 """
 
 import argparse
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from lightning_modules.cross_modal_vae import CrossModalVAE
 
 STEPS = 8  # cells of a row
+POINTS = 512  # of the prior that modalities are compared at
 
 
 def main() -> None:
     """Run the command line; bad input ends with exit code 2 and a remedy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("what", choices=("sample", "translate", "interpolate", "reject"))
+    add("what", choices=("sample", "translate", "interpolate", "reject", "agree"))
     add("--ckpt", type=Path, help="checkpoint (default: the newest best under runs/)")
     add("--from", dest="source", default="rgb", choices=("rgb", "depth", "2d", "3d"), help="modality to encode")
     add("--domain", default="clean", help="rendered domain whose test hands are shown (default: clean)")
@@ -53,6 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"checkpoint: of {type(method).__name__}, which has no latent space; name one of CrossModalVAE"
         )
+    if arguments.what == "agree":
+        print_agreement(method, arguments.seed)
+        return
     if arguments.what == "sample":
         z = torch.randn(STEPS, method.hparams.latent, generator=torch.Generator().manual_seed(arguments.seed))
         sheet = decoded_sheet(method, z)
@@ -99,6 +104,19 @@ def print_scores(method: "CrossModalVAE", hands: "HandBatch", source: str) -> No
     for name, pictures in (("hands", hands[source]), ("noise", noise), ("blank", blank)):
         for what, values in reject_scores(method, {**hands, source: pictures}, source).items():
             print(f"{name:6} {what:15} {values.median():.4f} {values.min():.4f} {values.max():.4f}")
+
+
+def print_agreement(method: "CrossModalVAE", seed: int) -> None:
+    """How far the modalities are apart that the same points of the prior are decoded to."""
+    import torch
+
+    from lightning_modules.latent_space import agreement, picture_error
+
+    z = torch.randn(POINTS, method.hparams.latent, generator=torch.Generator().manual_seed(seed))
+    for name, value in agreement(method, z).items():
+        print(f"{name:14} {value:.2f}")
+    hands = test_hands("clean", method)
+    print(f"{'labels_2d_px':14} {picture_error(hands['joints_3d'], hands['joints_2d']):.2f}")
 
 
 def write_animation(sheet: "torch.Tensor", path: Path) -> None:

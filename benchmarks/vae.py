@@ -2,9 +2,10 @@
 
     python -m benchmarks.vae [--save]
 
-`small` are the networks of configs/vae_rendered.yaml, `release` those of the model file that the authors published;
-pictures are noise of the size that the encoder takes, since no layer's time depends on what it sees. Training is
-forward, losses and backward of a picture towards 3D and towards itself, without reading data.
+`small` are the networks of configs/vae_rendered.yaml, `release` those of the model file that the authors published, and
+`plain` the same in plain PyTorch, given what its networks take. Pictures are noise of the size that the encoder takes,
+since no layer's time depends on what it sees. Training is forward, losses and backward of a picture towards 3D and
+towards itself, without reading data.
 """
 
 import argparse
@@ -16,10 +17,12 @@ import torch
 from rich.table import Table
 
 from benchmarks.report import emit
+from benchmarks.vae_release import PlainVAE
 from datamodules.batch import FLAGS, HandBatch
 from lightning_modules.cross_modal_vae import CrossModalVAE
 
 SIZES = {"small": ("small", 128), "release": ("resnet18", 256)}
+PLAIN_SIZE = 256
 TRAINING_BATCH = 16
 
 
@@ -57,31 +60,70 @@ def seconds(call: Callable[[], object], repeats: int, device: str) -> float:
     return median(times)
 
 
+def timed(
+    step: Callable[[], object], predict: Callable[[int], Callable[[], object]], device: str, batches: tuple[int, ...]
+) -> list[float]:
+    """Training samples a second, and milliseconds of a prediction of each of `batches`."""
+    found = [TRAINING_BATCH / seconds(step, 3, device)]
+    for count in batches:
+        with torch.inference_mode():
+            found.append(1000 * seconds(predict(count), 20 if count == 1 else 3, device))
+    return found
+
+
+def of_method(encoder: str, size: int, source: str, device: str, batches: tuple[int, ...]) -> list[float]:
+    """Times of the method from pictures of `source`."""
+    method = CrossModalVAE([f"{source}-3d", f"{source}-{source}"], "jointly", encoder=encoder).to(device)
+    batch = noise_batch(TRAINING_BATCH, size, device)
+
+    def step() -> None:
+        method.train().zero_grad()
+        method.losses(method.estimate(batch), batch)["total"].backward()
+
+    def predict(count: int) -> Callable[[], object]:
+        shown = noise_batch(count, size, device)
+        return lambda: method.eval().predict_step(shown, 0)
+
+    return timed(step, predict, device, batches)
+
+
+def of_plain(size: int, source: str, device: str, batches: tuple[int, ...]) -> list[float]:
+    """Times of the release's networks without anything of ours."""
+    channels = {"rgb": 3, "depth": 1}[source]
+    model = PlainVAE(channels).to(device)
+
+    def shown(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.rand(count, channels, size, size, device=device), torch.ones(count, 2, device=device)
+
+    inputs = shown(TRAINING_BATCH)
+    targets = (
+        torch.rand(TRAINING_BATCH, 63, device=device),
+        torch.rand(TRAINING_BATCH, channels, 128, 128, device=device),
+    )
+
+    def step() -> None:
+        model.train().zero_grad()
+        model.loss(*inputs, *targets).backward()
+
+    def predict(count: int) -> Callable[[], object]:
+        given = shown(count)
+        return lambda: model.eval()(*given)
+
+    return timed(step, predict, device, batches)
+
+
 def measure(device: str, batches: tuple[int, ...] = (1, 256)) -> tuple[Table, dict[str, float]]:
-    """Figures of both sizes from both modalities."""
+    """Figures of all networks from both modalities."""
     table = Table("networks", "from", "training samples/s", *(f"ms at batch {count}" for count in batches))
     figures: dict[str, float] = {}
-    for name, (encoder, size) in SIZES.items():
-        for source in ("rgb", "depth"):
-            pairs = [f"{source}-3d", f"{source}-{source}"]
-            method = CrossModalVAE(pairs, "jointly", encoder=encoder).to(device)
-            batch = noise_batch(TRAINING_BATCH, size, device)
-
-            def step(method: CrossModalVAE = method, batch: HandBatch = batch) -> None:
-                method.zero_grad()
-                method.losses(method.estimate(batch), batch)["total"].backward()
-
-            rate = TRAINING_BATCH / seconds(step, 3, device)
+    for source in ("rgb", "depth"):
+        rows = {name: of_method(encoder, size, source, device, batches) for name, (encoder, size) in SIZES.items()}
+        rows["plain"] = of_plain(PLAIN_SIZE, source, device, batches)
+        for name, (rate, *taken) in rows.items():
             figures[f"{device}_training_samples_s_{name}_{source}"] = round(rate, 1)
-            method.eval()
-            cells = [f"{rate:.0f}"]
-            for count in batches:
-                shown = noise_batch(count, size, device)
-                with torch.inference_mode():
-                    taken = 1000 * seconds(lambda: method.predict_step(shown, 0), 20 if count == 1 else 3, device)  # noqa: B023
-                figures[f"{device}_predict_ms_b{count}_{name}_{source}"] = round(taken, 3)
-                cells.append(f"{taken:.2f}")
-            table.add_row(name, source, *cells)
+            for count, each in zip(batches, taken, strict=True):
+                figures[f"{device}_predict_ms_b{count}_{name}_{source}"] = round(each, 3)
+            table.add_row(name, source, f"{rate:.0f}", *(f"{each:.2f}" for each in taken))
     return table, figures
 
 

@@ -8,13 +8,15 @@
 THESE ARE TEST LABELS OF BOTH DATASETS: models are trained on a part of them. The figures say whether the method learns
 real poses; they are comparable with no published figure. Nothing is chosen on what is tested: every run has the same
 settings and ends after the same steps. 2D joints are projections of the labels into the crop; the true length of one
-bone gives the scale, as in the paper. A dataset whose labels are not there is skipped.
+bone gives the scale, as in the paper. Runs that are kept in benchmarks/results/ are not made again. A dataset whose
+labels are not there is skipped.
 """
 
 import argparse
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +25,14 @@ import torch
 from rich.table import Table
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from benchmarks.experiment_runs import spread
-from benchmarks.report import emit
+from benchmarks.experiment_runs import Figures, keep, kept_figures, spread
+from benchmarks.report import RESULTS, emit
 from datamodules.batch import FLAGS, RIGHT, HandBatch, rows_of
 from datamodules.calibration_labels import layout_of, read_labels
 from lightning_modules.cross_modal_vae import CrossModalVAE
 from ops.camera import cube_crop, intrinsics, project
 
-STEPS, BATCH, LR, WARMUP, KL_WEIGHT = 600, 64, 1e-3, 100, 1e-4
+STEPS, BATCH, LR, WARMUP, KL_WEIGHT = 400, 64, 1e-3, 50, 1e-4
 TESTED = 1024  # hands of a test batch
 CUBE_SIDE = 0.3  # metres
 ARMS = {
@@ -134,25 +136,39 @@ def run(source: Source, arm: str, hands: HandBatch, seed: int, steps: int = STEP
     tested = Poses(rows_of(hands, range(source.trained, count)))
     in_turn = BatchSampler(SequentialSampler(tested), TESTED, drop_last=False)
     trainer.test(method, DataLoader(tested, batch_size=None, sampler=in_turn), verbose=False)
-    return {name: float(trainer.callback_metrics[f"test/{name}"]) for name in COLUMNS}
+    return {name: round(float(trainer.callback_metrics[f"test/{name}"]), 4) for name in COLUMNS}
 
 
-def tables(folder: Path, seeds: int, steps: int = STEPS) -> Iterator[tuple[Table, dict[str, float]]]:
-    """A table and figures of each source whose labels are there."""
-    for name, source in SOURCES.items():
-        file = find(folder, source)
+def kept(name: str, arm: str, hands: HandBatch, seed: int) -> Figures:
+    """Figures of a run of the source `name`: those of an earlier one with these very settings, or of a new one."""
+    source = SOURCES[name]
+    settings = {"steps": STEPS, "batch": BATCH, "lr": LR, "warmup_steps": WARMUP, "kl_weight": KL_WEIGHT}
+    identity = {**settings, **ARMS[arm], "seed": seed, "trained": source.trained, "root": list(source.root_joints)}
+    path = RESULTS / "vae_real_poses" / f"{name}-{arm.replace(', ', '-').replace(' ', '-')}-seed{seed}.json"
+    figures = kept_figures(path, identity)
+    if figures is None:
+        start = time.monotonic()
+        figures = run(source, arm, hands, seed)
+        keep(path, identity, figures, (time.monotonic() - start) / 60)
+        print(f"{path.stem}: {figures['joints_root_mm']:.1f} mm", flush=True)
+    return figures
+
+
+def tables(folder: Path, seeds: int, names: Sequence[str] = tuple(SOURCES)) -> Iterator[tuple[Table, Figures]]:
+    """A table and figures, seed by seed, of each source whose labels are there."""
+    for name in names:
+        file = find(folder, SOURCES[name])
         if file is None:
-            print(f"skipped {name}: no {source.file} in {folder}; set DATASETS to the folder that holds it")
+            print(f"skipped {name}: no {SOURCES[name].file} in {folder}; set DATASETS to the folder that holds it")
             continue
         hands = hands_of(name, file)
-        table = Table(f"test labels of {name}, mm", "seeds", *(column.removesuffix("_mm") for column in COLUMNS))
-        figures = {}
+        table = Table(f"test labels of {name}", "seeds", *(column.replace("_", " ") for column in COLUMNS))
+        figures: Figures = {}
         for arm in ARMS:
-            found = [run(source, arm, hands, seed, steps) for seed in range(seeds)]
-            print(f"{name}: {arm}: done", flush=True)
+            found = [kept(name, arm, hands, seed) for seed in range(seeds)]
             each = {column: [one[column] for one in found] for column in COLUMNS}
             table.add_row(arm, str(seeds), *(spread(each[c], 3 if "auc" in c else 2) for c in COLUMNS))
-            figures |= {f"{name}, {arm}, {column}": [round(v, 4) for v in values] for column, values in each.items()}
+            figures |= {f"{name}, {arm}, {column}": values for column, values in each.items()}
         yield table, figures
 
 
@@ -162,10 +178,11 @@ def main() -> None:
     datasets = Path(os.environ.get("DATASETS", "."))
     parser.add_argument("--labels", type=Path, default=datasets, help="folder with stb/ and nyu/ (default: $DATASETS)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sources", nargs="+", choices=tuple(SOURCES), default=tuple(SOURCES))
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/vae_real_poses.json")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", ".*does not have many workers|.*should be a positive")
-    found = list(tables(arguments.labels, arguments.seeds))
+    found = list(tables(arguments.labels, arguments.seeds, arguments.sources))
     if not found:
         raise SystemExit("vae_real_poses: no labels, nothing measured")
     grid = Table.grid()

@@ -1,4 +1,4 @@
-"""What the latent space of a cross-modal method is for: points of samples, and how unlike a hand a picture is.
+"""What the latent space of a cross-modal method is for: points of samples, rejecting pictures, whether decoders agree.
 
 A method here has `encoders`, `decoders`, `encode` and `decode` by names of modalities, and a `space` of joints.
 Letters: B batch, Z latent numbers.
@@ -10,7 +10,10 @@ from torch import Tensor
 
 from datamodules.batch import HandBatch
 from lightning_modules.modalities import View, looks_right, views_of
+from lightning_modules.networks.vae_decoders import DECODED_SIZE
 from ops.checks import check_choice
+
+CUBE_SIDE = 0.3  # metres, of the rendered domains' crops
 
 
 @torch.no_grad()
@@ -31,6 +34,52 @@ def reject_scores(method: LightningModule, batch: HandBatch, source: str) -> dic
     mu = method.encode(view, source, _all(batch), looks_right(batch)).mu
     error = (method.decode(mu, source) - view.target).square().flatten(1).mean(1)
     return {"reconstruction": error, "norm": mu.norm(dim=1)}
+
+
+@torch.no_grad()
+def agreement(method: LightningModule, z: Tensor) -> dict[str, float]:
+    """How far the modalities are apart that points z (B, Z) are decoded to.
+
+    Returns:
+        `2d_px`: 2D joints from the 3D ones in the picture; `<modality>_mm`: the 3D joints of a decoded modality that is
+        encoded again from those of z, from the wrist. `others_2d_px` and `others_mm` are the same figures of two
+        different points: what modalities that share nothing but their statistics would give.
+    """
+    check_choice("target: one that is decoded, too", "3d", method.decoders)
+    joints = _joints(method, z)
+    found = {"others_mm": _apart(joints, joints.roll(1, 0))}
+    if "2d" in method.decoders:
+        pixels = method.space.pixels(method.decode(z, "2d"), DECODED_SIZE)
+        found |= {"2d_px": picture_error(joints, pixels), "others_2d_px": picture_error(joints.roll(1, 0), pixels)}
+    right = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    for name in method.encoders:
+        if name in method.decoders:
+            decoded = method.decode(z, name)
+            again = method.encoders[name](decoded.clamp(-0.5, 0.5) if decoded.ndim == 4 else decoded, right)
+            found[f"{name}_mm"] = _apart(_joints(method, again.mu), joints)
+    return found
+
+
+def picture_error(joints: Tensor, pixels: Tensor) -> float:
+    """Mean distance, pixels, of 2D joints (B, N, 2) from 3D ones (B, N, 3) as they are seen from afar.
+
+    Where and how far away a hand is, joints about the palm do not say: the shift and scale are taken that suit a hand
+    best. What perspective does to it remains, also of true labels.
+    """
+    seen, pixels = (points - points.mean(1, keepdim=True) for points in (joints[..., :2], pixels))
+    scale = (seen * pixels).sum((1, 2)) / seen.square().sum((1, 2)).clamp_min(1e-12)
+    return float((scale[:, None, None] * seen - pixels).norm(dim=-1).mean())
+
+
+def _joints(method: LightningModule, z: Tensor) -> Tensor:
+    """Joints (B, 21, 3), metres, from the wrist, of a hand of usual size, or in a crop's usual cube."""
+    unit = method.space.usual_bone if method.space.frame == "palm" else 0.5 * CUBE_SIDE
+    joints = method.space.metres(method.decode(z, "3d"), torch.full((len(z),), unit, device=z.device))
+    return joints - joints[:, :1]
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return 1000 * float((one - other).norm(dim=-1).mean())
 
 
 def _whole_view(method: LightningModule, batch: HandBatch, source: str) -> View:

@@ -9,6 +9,8 @@ import torch
 import latent
 from lightning_modules.callbacks.checkpoints import FACTS
 from lightning_modules.cross_modal_vae import CrossModalVAE
+from lightning_modules.latent_space import agreement
+from lightning_modules.networks.vae_encoders import Gaussian
 
 ARGUMENTS = {"pairs": ["rgb-3d", "rgb-2d", "rgb-rgb"], "encoder": "small", "latent": 4}
 
@@ -39,6 +41,23 @@ def test_scores_of_hands_and_of_what_is_none_are_printed(checkpoint, monkeypatch
     call(monkeypatch, "reject", "--ckpt", checkpoint)
     said = capsys.readouterr().out
     assert [line.split()[0] for line in said.splitlines()[1:]] == ["hands", "hands", "noise", "noise", "blank", "blank"]
+
+
+def test_what_modalities_say_of_the_same_points_is_compared(checkpoint, monkeypatch, capsys):
+    call(monkeypatch, "agree", "--ckpt", checkpoint)
+    said = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert set(said) == {"others_mm", "2d_px", "others_2d_px", "rgb_mm", "labels_2d_px"}
+    assert float(said["labels_2d_px"]) < 3  # perspective alone
+
+
+def test_decoders_and_encoders_that_know_one_hand_agree():
+    method = CrossModalVAE(**ARGUMENTS | {"latent": 63, "pairs": ["3d-3d", "3d-2d"]}).eval()
+    method.decoders["3d"].forward = lambda z: z
+    method.decoders["2d"].forward = lambda z: (0.3 * z.unflatten(1, (21, 3))[..., :2] + 0.1).flatten(1)
+    method.encoders["3d"].forward = lambda x, right: Gaussian(x, torch.zeros_like(x))
+    found = agreement(method, torch.randn(16, 63, generator=torch.Generator().manual_seed(0)))
+    assert found["3d_mm"] < 1e-3 < 10 < found["others_mm"]
+    assert found["2d_px"] < 1e-3 < 1 < found["others_2d_px"]
 
 
 def test_bad_input_ends_with_code_2_and_a_remedy(checkpoint, tmp_path, monkeypatch, capsys):

@@ -45,6 +45,20 @@ def test_what_is_not_there_is_skipped_by_name(tmp_path, capsys):
     assert "skipped stb: no stb/B1Counting_BB.mat in" in capsys.readouterr().out
 
 
+def test_a_run_is_made_once_and_again_with_other_settings(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(real_poses, "RESULTS", tmp_path)
+    monkeypatch.setattr(real_poses, "run", lambda *given: calls.append(given) or dict.fromkeys(real_poses.COLUMNS, 7.0))
+    arm = "direct, 2D to 3D"
+    for _ in range(2):
+        assert real_poses.kept("stb", arm, {}, 0)["joints_root_mm"] == 7
+    assert len(calls) == 1
+    monkeypatch.setattr(real_poses, "LR", 1e-4)
+    real_poses.kept("stb", arm, {}, 0)
+    real_poses.kept("stb", arm, {}, 1)
+    assert len(calls) == 3 and (tmp_path / "vae_real_poses" / "stb-direct-2D-to-3D-seed1.json").is_file()
+
+
 def test_real_labels_are_whole_hands_before_a_camera():
     if not PIECES.is_dir():
         pytest.skip(f"no labels of real hands in {PIECES}")
