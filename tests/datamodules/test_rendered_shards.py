@@ -1,9 +1,11 @@
 """Sets of rendered hands on disk: what is read is what is rendered on the fly; shards die, are redone, are damaged."""
 
 import json
+import os
 import pickle
 import shutil
 import tarfile
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -17,7 +19,7 @@ from datamodules.cropping import CropRule, check_croppable, crop_frames
 from datamodules.domains import DOMAINS
 from datamodules.frames import BadFrame
 from datamodules.hand_sampler import HandSampler
-from datamodules.rendered_shards import RenderedShards
+from datamodules.rendered_shards import RenderedShards, _offsets
 from datamodules.rendered_write import BLOCK, ShardWriter, main, share_of
 from datamodules.rendering import HandRenderer
 from datamodules.shard_files import DEPTH_UNIT, VERTEX_UNIT
@@ -122,6 +124,21 @@ def test_shards_are_plain_tars_whose_labels_numpy_reads(sets):
     frame = RenderedShards(sets / "photo").frames("train").frame(4)
     np.testing.assert_array_equal(labels["joints_3d"], frame.joints_3d)
     assert int(labels["index"]) == 4 and labels["pose"].shape == (15, 3, 3)
+
+
+def test_reading_holds_neither_memory_nor_files(sets):
+    frames = RenderedShards(sets / "clean").frames("train")
+    frames.frame(0)
+    files = len(os.listdir("/proc/self/fd"))
+    tracemalloc.start()
+    for i in range(50):
+        frames.frame(i % len(frames))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 50_000, "a frame has 40,000 bytes"
+    assert len(os.listdir("/proc/self/fd")) == files and isinstance(
+        _offsets(sets / "clean/train/offsets.npy"), np.memmap
+    )
 
 
 # -- shards that die
