@@ -17,15 +17,13 @@ INNER = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper":
 
 
 @njit(**INNER)
-def _lay(maps: Array, chosen: Array, first: int, block: Array) -> int:
-    # writes chosen maps from `first` on into the inside of block (H + 26, W + 26, LANES); returns how many there are
-    count = min(LANES, len(chosen) - first)
-    for k in range(count):
-        one = maps[chosen[first + k]]
+def _lay(maps: Array, block: Array) -> None:
+    # writes maps (up to LANES, H, W) into the inside of block (H + 26, W + 26, LANES)
+    for k in range(len(maps)):
+        one = maps[k]
         for y in range(maps.shape[1]):
             for x in range(maps.shape[2]):
                 block[y + REACH, x + REACH, k] = one[y, x]
-    return count
 
 
 @njit(**INNER)
@@ -72,14 +70,15 @@ def _shifted(
     queried: Array,
     extent: Array,
     block: Array,
-    chosen: Array,
+    maps: tuple[int, int],
     shift: tuple[int, int],
     columns: Array,
     total: Array,
     found: tuple[Array, Array],
 ) -> None:
-    # looks at all queried pixels with the patches `shift` away in the maps of a block; chosen are the maps' numbers
+    # looks at all queried pixels with the patches `shift` away in the maps of a block, number of the first and how many
     matches, numbers = found
+    first, count = maps
     height, width = extent.shape[0], query.shape[1] - _RIM
     top, bottom = max(0, -shift[0]), min(height, height - shift[0])
     while top < bottom and extent[top, 0] >= extent[top, 1]:
@@ -113,9 +112,9 @@ def _shifted(
                     most = max(most, total[k])
                 if queried[y, x] and most >= matches[y, x, -1]:
                     centre = block[y + REACH + shift[0], x + REACH + shift[1]]
-                    for k in range(len(chosen)):
+                    for k in range(count):
                         if total[k] >= matches[y, x, -1] and centre[k] != 0:
-                            number = (chosen[k] * height + y + shift[0]) * width + x + shift[1]
+                            number = ((first + k) * height + y + shift[0]) * width + x + shift[1]
                             insert(matches[y, x], numbers[y, x], np.int64(total[k]), number)
                 for k in range(LANES):
                     total[k] -= leaving[k]
@@ -124,15 +123,16 @@ def _shifted(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def search_kernel(
-    query: Array, queried: Array, maps: Array, chosen: Array, radius: int, matches: Array, numbers: Array
+    query: Array, queried: Array, maps: Array, start: int, stop: int, radius: int, matches: Array, numbers: Array
 ) -> None:
-    """Nearest patches among some maps, for the pixels of one map.
+    """Nearest patches among the maps from `start` on and before `stop`, for the pixels of one map.
 
     Args:
         query: (H + 26, W + 26) uint8, the map with background around it.
         queried: (H, W) bool, the pixels to look up.
         maps: (M, H, W) uint8.
-        chosen: (C,) int64 numbers of the maps to search.
+        start: number of the first map to search.
+        stop: one past that of the last.
         radius: largest displacement of a patch from the pixel, in x and in y.
         matches: (H, W, N) int32, written: equal labels of the N best patches, best first; starts as -1.
         numbers: (H, W, N) int64, written: their numbers; at equal matches the lowest; starts as -1.
@@ -143,9 +143,9 @@ def search_kernel(
     columns = np.empty((width + _RIM, LANES), np.uint8)
     total = np.empty(LANES, np.uint16)
     down, along = min(radius, height - 1), min(radius, width - 1)
-    for first in range(0, len(chosen), LANES):
-        count = _lay(maps, chosen, first, block)
+    for first in range(start, stop, LANES):
+        count = min(LANES, stop - first)
+        _lay(maps[first : first + count], block)
         for dy in range(-down, down + 1):
             for dx in range(-along, along + 1):
-                here = chosen[first : first + count]
-                _shifted(query, queried, extent, block, here, (dy, dx), columns, total, (matches, numbers))
+                _shifted(query, queried, extent, block, (first, count), (dy, dx), columns, total, (matches, numbers))

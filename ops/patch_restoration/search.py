@@ -1,4 +1,4 @@
-"""Exact search among all patches of a dictionary, or at chosen displacements in chosen maps, over threads."""
+"""Exact search among all patches of a dictionary, or at chosen displacements in some of its maps, over threads."""
 
 from typing import NamedTuple
 
@@ -25,32 +25,25 @@ class Neighbours(NamedTuple):
 
 
 def nearest(
-    query: np.ndarray,
-    queried: np.ndarray,
-    maps: np.ndarray,
-    chosen: np.ndarray | None = None,
-    radius: int = EVERYWHERE,
-    neighbours: int = 1,
+    query: np.ndarray, queried: np.ndarray, maps: np.ndarray, radius: int = EVERYWHERE, neighbours: int = 1
 ) -> Neighbours:
-    """Equation 1, exactly, among the patches of the chosen maps whose centre lies within `radius` of the pixel.
+    """Equation 1, exactly, among the patches whose centre lies within `radius` of the pixel.
 
     Args:
         query: (H, W) uint8 labels.
         queried: (H, W) bool, the pixels to look up.
         maps: (M, H, W) uint8, the dictionary's.
-        chosen: (C,) numbers of maps; None takes all.
         radius: largest displacement in x and in y.
         neighbours: N, of each pixel.
     """
-    chosen = np.arange(len(maps)) if chosen is None else np.asarray(chosen, np.int64)
     padded = np.pad(query, REACH)
 
     def part(start: int, stop: int) -> np.ndarray:
         found = _nothing(query.shape, neighbours)
-        search_kernel(padded, queried, maps, chosen[start * LANES : stop * LANES], radius, *found)
+        search_kernel(padded, queried, maps, start * LANES, min(stop * LANES, len(maps)), radius, *found)
         return _keys(*found)
 
-    return _merged(over_batch(part, -(-len(chosen) // LANES)), neighbours)
+    return _merged(over_batch(part, -(-len(maps) // LANES)), neighbours)
 
 
 def refine(
