@@ -115,7 +115,7 @@ class ShardWriter:
         self.shards = -(-facts["count"] // facts["shard_size"])
         manifest = folder / MANIFEST
         if manifest.exists():
-            there = json.loads(manifest.read_text())
+            there = _read_facts(manifest)
             for name, value in self.facts.items():
                 if there.get(name) != value:
                     raise ValueError(
@@ -200,6 +200,15 @@ class ShardWriter:
         for left in self.folder.glob(".*.writing"):  # of processes that were killed
             left.unlink(missing_ok=True)
         return True
+
+
+def _read_facts(manifest: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(manifest.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{manifest}: not the manifest of a set ({error}); delete it, the command that wrote the set makes it anew"
+        ) from error
 
 
 def _encoded(suffix: str, picture: np.ndarray, settings: list[int]) -> bytes:
@@ -296,7 +305,7 @@ def _verify(folder: Path) -> int:
         raise FileNotFoundError(f"{folder}: no */{MANIFEST} in it; name the folder given to write")
     damaged = 0
     for manifest in manifests:
-        facts = json.loads(manifest.read_text())
+        facts = _read_facts(manifest)
         total = -(-facts["count"] // facts["shard_size"])
         wrong = list(_wrong_shards(manifest.parent, total))
         for path, what in wrong:

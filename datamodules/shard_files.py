@@ -213,8 +213,11 @@ def finished_shard(path: Path) -> Shard | None:
     note = path.with_suffix(".json")
     if not (path.is_file() and note.is_file()):
         return None
-    content = json.loads(note.read_text())
-    shard = Shard(*(content[name] for name in Shard._fields))
+    try:
+        content = json.loads(note.read_text())
+        shard = Shard(*(content[name] for name in Shard._fields))
+    except (ValueError, KeyError, TypeError):  # the note itself is damaged: nothing is known of the shard
+        return None
     if path.stat().st_size != shard.bytes:
         raise BadFrame(
             f"{path}: damaged: {path.stat().st_size} bytes, it was written with {shard.bytes}; delete it, then run the "

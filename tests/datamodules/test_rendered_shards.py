@@ -168,6 +168,9 @@ def test_a_shard_that_died_is_redone_to_the_byte_and_finished_ones_are_left(tmp_
     assert len(RenderedShards(tmp_path).frames("train")) == 10
     middle = tmp_path / "train" / "shard-00001.tar"
     before = middle.read_bytes()
+    facts = {"count": 10, "shard_size": 4}
+    middle.with_suffix(".json").write_text("{")  # of a shard whose note is lost nothing is known
+    assert ShardWriter(tmp_path / "train", facts).missing() == [1]
     middle.unlink()
     with pytest.raises(BadFrame, match=r"shard-00001.tar: expected a file of \d+ bytes, got none; run .* verify"):
         RenderedShards(tmp_path).frames("train")
@@ -247,6 +250,7 @@ def test_a_cut_off_shard_and_foreign_manifests_are_named(sets, tmp_path, capsys)
         with pytest.raises(ValueError, match=message):
             RenderedShards(tmp_path / "set").frames("train")
     manifest.write_text("{")
+    assert f"{manifest}: not the manifest of a set" in failed(capsys, ["verify", str(tmp_path / "set")])
     with pytest.raises(BadFrame, match=r"manifest.json: not the manifest of a set of rendered hands"):
         RenderedShards(tmp_path / "set").frames("train")
     with pytest.raises(FileNotFoundError, match=r"write the split: .* --split val"):
