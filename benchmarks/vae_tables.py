@@ -25,6 +25,7 @@ from benchmarks.experiment_runs import (
     train,
 )
 from benchmarks.report import emit
+from ops.checks import check_choice
 
 CONFIG = Path("configs/benchmarks/vae_tables.yaml")
 COLUMNS = ("joints_root_mm", "joints_procrustes_mm", "eval_util_mm", "eval_util_auc_20_50")
@@ -102,12 +103,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--budget", default="cpu", help="one of the budgets in the configuration")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", help="run these alone of what is missing (default: all)")
     parser.add_argument("--list", action="store_true", help="run nothing: print and save the table of what is there")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
     arguments = parser.parse_args()
     runs = plan(arguments.budget, arguments.seeds)
-    absent = missing(runs, arguments.runs)
-    print(f"{len(runs) - len(absent)} of {len(runs)} runs are there; missing: {[run.name for run in absent]}")
+    for arm in arguments.arms or ():
+        check_choice("arms", arm, [run.arm for run in runs if run.seed == 0])
+    absent = [run for run in missing(runs, arguments.runs) if run.arm in (arguments.arms or (run.arm,))]
+    print(f"to run, of {len(runs)} in all: {[run.name for run in absent]}")
     for number, run in enumerate([] if arguments.list else absent, 1):
         print(f"run {number} of {len(absent)}: {run.name}", flush=True)
         train(run, arguments.runs, final_figures)
