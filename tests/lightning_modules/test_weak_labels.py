@@ -59,6 +59,13 @@ def test_a_map_whose_parts_came_nearer_to_the_joints_becomes_the_label(tmp_path)
     assert logged["weak/gain_px"].item() == pytest.approx((11 + 1 / 3) * 2**0.5 / 3, rel=1e-4)
 
 
+def test_the_gain_is_a_mean_over_the_joints_that_count(tmp_path):
+    batch = hand_batch()
+    batch["joint_valid"][:, 4] = False
+    _, logged = taught(callback(tmp_path), knowing(method(), unsure()).eval(), batch)
+    assert logged["weak/gain_px"].item() == pytest.approx((11 + 1 / 3) * 2**0.5 / 2, rel=1e-4)
+
+
 def test_a_map_that_lost_a_finger_is_rejected(tmp_path):
     erased = true_parts().clone()
     erased[erased == THUMB_TIP] = PALM
