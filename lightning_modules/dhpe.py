@@ -112,6 +112,7 @@ class DHPE(HandMethod):
             `bone_length` long; "cube" takes the depth of the cube that the crop was cut by; "label" that of the labels,
             as the paper's comparisons do.
         bone_length: metres; None is that of the mean hand.
+        crop_size: pixels along the side of the crops of predictions on pictures of your own; as training's are.
         lr: largest learning rate of AdamW.
         weight_decay: of AdamW.
         warmup_steps: steps of linear warm-up; a half cosine to zero follows over the rest of the run.
@@ -143,6 +144,7 @@ class DHPE(HandMethod):
         refinement_features: float = 0.1,
         root_depth: Literal["bone", "cube", "label"] = "bone",
         bone_length: float | None = None,
+        crop_size: int = 96,
         lr: float = 1e-4,
         weight_decay: float = 1e-4,
         warmup_steps: int = 200,
@@ -153,6 +155,7 @@ class DHPE(HandMethod):
         check_choice("camera", camera, ("pinhole", "parallel"))
         check_choice("root_depth", root_depth, ("bone", "cube", "label"))
         check_positive(lr=lr, refinement_lr=refinement_lr, heat_map_sigma=heat_map_sigma, iterations=iterations)
+        check_positive(crop_size=crop_size)
         check_not_negative(articulation_weight=articulation_weight, shape_weight=shape_weight)
         check_not_negative(laplacian_weight=laplacian_weight, feature_weight=feature_weight)
         check_not_negative(refiner_weight=refiner_weight, heat_map_weight=heat_map_weight, prior_weight=prior_weight)
@@ -168,6 +171,7 @@ class DHPE(HandMethod):
             bone_length = float(self._mean_bone())
         check_positive(bone_length=bone_length)
         self.bone_length = bone_length  # metres
+        self.crop_size = crop_size
         self.networks = HandEvidence(backbone, pretrained, joint_maps, SIZE, refiner)
         self.figures = nn.ModuleDict({stage: JointFigures(stage, report_domains, True) for stage in ("val", "test")})
         self.seen = nn.ModuleDict({stage: PictureFigures(stage) for stage in ("val", "test")})

@@ -459,14 +459,17 @@ def test_a_truncated_photograph_is_refused(colours, capsys):
 
 def test_the_picture_of_a_refinement_comes_on_request_from_a_method_that_refines(colours, capsys):
     colours.monkeypatch.setattr(restore, "METHODS", ("lightning_modules.", "tests."))
-    settings = {"backbone": "small", "joint_maps": "small", "refinement_steps": 2}
+    settings = {"backbone": "small", "joint_maps": "small", "refinement_steps": 2, "crop_size": 64}
     method = DHPE(**settings)
     facts = {"class_path": "lightning_modules.dhpe.DHPE", "init_args": settings, "hand_model": method.hand_model_id}
     torch.save({"state_dict": method.state_dict(), "handful": facts}, colours.folder / "dhpe.ckpt")
     seen = photo(colours.folder / "photo.jpg"), "--box=150,100,100,80", "--out=out", "--side=left"
     colours(*seen, "--ckpt", colours.folder / "dhpe.ckpt", "--write", "refinement.png")
     assert [path.name for path in (colours.folder / "out").iterdir()] == ["photo_refinement.png"]
-    panel = cv2.imread(str(colours.folder / "out" / "photo_refinement.png"))[:256, :256]
+    picture = cv2.imread(str(colours.folder / "out" / "photo_refinement.png"))
+    side = 4 * 64  # crops are as large as the checkpoint says
+    assert picture.shape == (side, 4 * side, 3), "iterations 0, 1 and 2, and the objective"
+    panel = picture[:side, :side]
     left, right = panel[40, 10], panel[40, 245]
     assert left[0] < 60 < left[2] and right[0] > 200 > right[2], "a left hand's crop is mirrored"
     with pytest.raises(SystemExit) as stopped:
