@@ -174,9 +174,9 @@ def draw(runs: list[Run], folder: Path) -> None:
     pyplot.close(figure)
 
 
-def dictionary_of_the_paper(path: Path = DICTIONARY, build: bool = True) -> PatchDictionary:
-    """The dictionary that the weak step's configuration names, built if it is not there and may be."""
-    if build and not path.is_file():
+def dictionary_of_the_paper(path: Path = DICTIONARY) -> PatchDictionary:
+    """The dictionary that the weak step's configuration names, built if it is not there."""
+    if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         build_dictionary(MAPS, console=Console()).save(path)
     dictionary = PatchDictionary.load(path)
@@ -191,9 +191,14 @@ def dictionary_of_the_paper(path: Path = DICTIONARY, build: bool = True) -> Patc
 def main() -> None:
     """Make what is missing, then print and save the tables."""
     arguments = table_parser(__doc__).parse_args()
-    budget, dictionary = Budget(arguments.budget), dictionary_of_the_paper(build=not arguments.list)
+    budget = Budget(arguments.budget)
     runs = budget.plan(arguments.seeds)
-    restorations = [Restoration(run, budget.restored_pictures, dictionary) for run in runs if run.arm == "supervised"]
+    restorations = []
+    if arguments.list and not DICTIONARY.is_file():
+        print(f"{DICTIONARY} is not there, and with it what is known of restored maps; without --list it is built")
+    else:
+        pictures, dictionary = budget.restored_pictures, dictionary_of_the_paper()
+        restorations = [Restoration(run, pictures, dictionary) for run in runs if run.arm == "supervised"]
     absent = listed(runs, arguments.runs)
     for seed in () if arguments.list else range(arguments.seeds):
         for run in absent:

@@ -164,5 +164,12 @@ def test_a_dictionary_below_the_papers_is_refused(tmp_path):
     dictionary_with(2).save(tmp_path / "small.safetensors")
     with pytest.raises(ValueError, match="4,608 patches, the tables take at least 36,000,000; build it with"):
         dictionary_of_the_paper(tmp_path / "small.safetensors")
-    with pytest.raises(FileNotFoundError, match="no such patch dictionary; build one with"):
-        dictionary_of_the_paper(tmp_path / "none.safetensors", build=False)
+
+
+def test_a_list_makes_nothing_and_needs_no_dictionary(results, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tables, "DICTIONARY", tmp_path / "none.safetensors")
+    monkeypatch.setattr("sys.argv", ["neverova_tables", "--seeds=1", "--list", f"--runs={tmp_path / 'runs'}"])
+    tables.main()
+    output = capsys.readouterr().out
+    assert "0 of 8 runs are there" in output and "none.safetensors is not there" in output
+    assert not list(tmp_path.iterdir())
