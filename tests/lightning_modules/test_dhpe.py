@@ -25,9 +25,11 @@ def method(**settings):
 
 
 def stirred(**settings):
-    """A method whose linear layers say something."""
+    """A method whose last layers, zero before training, say something."""
     module = method(**settings)
-    for layer in (module.networks.estimator, module.networks.refiner):
+    maps = module.networks.joint_maps
+    lasts = (maps.first[-1], *(stage[-1] for stage in maps.stages))
+    for layer in (module.networks.estimator, module.networks.refiner, *lasts):
         if layer is not None:
             torch.nn.init.normal_(layer.weight, std=0.01)
     return module

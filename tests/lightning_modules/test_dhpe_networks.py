@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_modules.networks.backbones import build_backbone, centred, features_of_both
+from lightning_modules.networks.hand_evidence import HandEvidence, believed
 from lightning_modules.networks.joint_maps import GRID, JointMaps, joint_places, target_maps
 
 
@@ -36,11 +37,11 @@ def test_a_maximum_at_the_rim_and_negative_scores_are_read_all_the_same():
 
 
 @pytest.mark.parametrize(
-    ("size", "side"), [("small", 128), ("small", 64), pytest.param("full", 48, marks=pytest.mark.slow)]
+    ("size", "side"), [("tiny", 96), ("small", 128), ("small", 64), pytest.param("full", 48, marks=pytest.mark.slow)]
 )
 def test_maps_of_every_stage_have_one_size_whatever_the_pictures(size, side):
     maps = JointMaps(size)(torch.rand(1, 3, side, side))
-    assert [tuple(each.shape) for each in maps] == [(1, 21, GRID, GRID)] * 3
+    assert [tuple(each.shape) for each in maps] == [(1, 21, GRID, GRID)] * (2 if size == "tiny" else 3)
 
 
 def test_posenet_has_the_papers_parameters():
@@ -103,7 +104,17 @@ def test_bad_input():
         build_backbone("small", "somewhere")
     with pytest.raises(ValueError, match="at least 32 pixels"):
         build_backbone("small")(torch.rand(1, 3, 16, 16))
-    with pytest.raises(ValueError, match="joint_maps: expected one of 'small', 'full'"):
+    with pytest.raises(ValueError, match="joint_maps: expected one of 'tiny', 'small', 'full'"):
         JointMaps("large")
     with pytest.raises(ValueError, match="picture: expected shape"):
         JointMaps("small")(torch.rand(1, 1, 128, 128))
+
+
+def test_maps_begin_as_zeros_and_what_they_say_then_is_the_middle():
+    evidence = HandEvidence("small", None, "tiny", 63, refiner=True).eval()
+    seen = evidence(torch.rand(2, 3, 64, 64))
+    assert all((maps == 0).all() for maps in seen.maps)
+    assert (seen.places == 0.5).all()
+    places = torch.tensor([[[0.1, 0.9], [0.1, 0.9], [0.1, 0.9]]])
+    found = believed(places, torch.tensor([[0.1, 0.2, 1.0]]))  # half believed, believed, believed
+    torch.testing.assert_close(found, torch.tensor([[[0.3, 0.7], [0.1, 0.9], [0.1, 0.9]]]))
