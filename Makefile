@@ -6,7 +6,7 @@ CONFIG ?= configs/deephps_rendered.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-all gpu-test lint install peers clean
+.PHONY: train test test-all gpu-test lint install peers sweeps-env clean
 
 train: $(VENV)/.run-$(DEVICE) ## train the default experiment on rendered hands
 	$(BIN)/python train.py fit --config $(CONFIG) $(ARGS)
@@ -36,6 +36,13 @@ peers: .venv-peers/.done
 	.venv-peers/bin/python -m pip install -q -c constraints.txt -e ".[cpu]" -r benchmarks/peers.txt
 	touch $@
 
+# W&B's sweep engine for slurm.local_sweep; it wants NumPy 1, hence not in the main environment
+sweeps-env: .venv-sweeps/.done
+.venv-sweeps/.done: slurm/sweeps.txt
+	$(PYTHON) -m venv .venv-sweeps
+	.venv-sweeps/bin/python -m pip install -q -r slurm/sweeps.txt
+	touch $@
+
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Handful needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -59,4 +66,4 @@ $(VENV)/.dev-$(DEVICE): $(VENV)/.run-$(DEVICE)
 	touch $@
 
 clean: ## the environments; never runs/
-	rm -rf $(VENV) .venv-peers
+	rm -rf $(VENV) .venv-peers .venv-sweeps

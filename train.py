@@ -10,6 +10,7 @@ Every option of the configuration can be overridden on the command line; `fit --
 
 import sys
 
+from lightning_modules.early_signals import note_early_signals
 from lightning_modules.installed import require_install
 
 
@@ -19,6 +20,7 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.strip())
         return
+    note_early_signals()
     require_install()
     if arguments[0] == "replay":
         from lightning_modules.replay import main as replay

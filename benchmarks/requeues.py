@@ -3,13 +3,14 @@
     python -m benchmarks.requeues --count 20
 
 Needs root and SLURM (apt-get install slurm-wlm munge); starts a cluster of its own on this machine: slurmctld and two
-slurmd as two nodes. Jobs are submitted by slurm.submit and stopped in turn by SIGUSR1 at a random step, by their time
-limit, and by the death of their node at a random step: slurmd, step daemons and processes are killed, slurmctld finds
-the node down and queues the job again, which goes on where a node is free. Identical are weights, optimiser, schedule
-and metrics.csv.
+slurmd as two nodes. Jobs are submitted by slurm.submit and stopped in turn: twice by SIGUSR1 at random steps, by their
+time limit, twice by the death of their node at random steps: slurmd, step daemons and processes are killed, slurmctld
+finds the node down and queues the job again, which goes on where a node is free. Identical are weights, optimiser,
+schedule and metrics.csv.
 """
 
 import argparse
+import itertools
 import os
 import random
 import re
@@ -20,7 +21,6 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +35,10 @@ from tests.slurm.nodes import end_node, node_of, node_state, start_node
 KINDS = ("SIGUSR1", "time limit", "node failure")
 NODES = 2
 STEPS = 60
-PATIENCE = 600  # seconds that anything may take
+PATIENCE = 2400  # seconds that anything may take
 _OVER = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL")
-# SLURM counts in minutes and may warn one too early: two of them, and steps that take longer
-_LIMIT, _LIMIT_PAUSE = ("--time=2", "--warning=45"), 1.5
+# SLURM counts in minutes and may warn one too early; the steps take longer than what is left
+_LIMIT, _LIMIT_PAUSE = ("--time=5", "--warning=120"), 4.0
 _PAUSE = 0.5  # seconds per step of the others
 
 
@@ -63,6 +63,20 @@ class Bench:
         command = [sys.executable, "train.py", "fit", *self._options(pause=0)]
         subprocess.run(command, cwd=ROOT, env=self._environ() | {"RUN_ID": "whole"}, check=True, capture_output=True)
 
+    def requeue_until(self, count: int) -> list[Requeued]:
+        """Jobs on both nodes until they were queued again `count` times together."""
+        found: list[Requeued] = []
+        numbers = itertools.count()
+
+        def lane(_: int) -> None:
+            while sum(each.requeues for each in found) < count and all(each.identical for each in found):
+                found.append(each := self.requeue(next(numbers)))
+                print(f"{len(found):4d}  {each}", file=sys.stderr, flush=True)
+
+        with ThreadPoolExecutor(NODES) as pool:
+            list(pool.map(lane, range(NODES)))
+        return found
+
     def requeue(self, number: int) -> Requeued:
         """Submit a job, stop it, wait for its end."""
         kind, run = KINDS[number % len(KINDS)], f"job{number}"
@@ -72,9 +86,10 @@ class Bench:
             else:
                 job = self.submit(run, _PAUSE)
                 stop = self._send_signal if kind == "SIGUSR1" else self._end_node
-                step = self.draw.randrange(1, STEPS - 5)
-                wait_for(lambda: len(self.trace(run)) >= step, PATIENCE, f"step {step}")
-                stop(job)
+                for half in (0, STEPS // 2):
+                    step = half + self.draw.randrange(1, STEPS // 2 - 5)
+                    wait_for(lambda step=step: self.step(run) >= step, PATIENCE, f"step {step}")
+                    stop(job)
             wait_for(lambda: job_state(job, self.environ)[0] in _OVER, PATIENCE, "end of the job")
         except AssertionError as error:  # one job that went wrong is one that did not end alike, not the end of all
             print(f"{run} ({kind}): {error}", file=sys.stderr)
@@ -87,11 +102,11 @@ class Bench:
     def _end_node(self, job: str) -> None:
         """Until slurmctld has found the node down and has queued the job again; then the node comes back."""
         with self.failing:
-            node = node_of(job, self.environ)
+            node, before = node_of(job, self.environ), job_state(job, self.environ)[1]
             end_node(node, self.environ)
             try:
                 wait_for(lambda: node_state(node, self.environ).startswith("down"), PATIENCE, f"{node} down")
-                wait_for(lambda: job_state(job, self.environ)[1] >= 1, PATIENCE, "requeue of the job")
+                wait_for(lambda: job_state(job, self.environ)[1] > before, PATIENCE, "requeue of the job")
             finally:
                 start_node(node, self.environ)
             wait_for(lambda: re.match("idle|alloc|mix", node_state(node, self.environ)), PATIENCE, f"{node} back")
@@ -103,7 +118,7 @@ class Bench:
         if not good:
             output = "".join(path.read_text() for path in self.folder.glob(f"logs/*-{job}.out"))
             print(f"{run} ({kind}): {state} after {requeues} requeues\n{output[-2000:]}", file=sys.stderr)
-        away = max((right - left for left, right in pairwise(times)), default=0.0)
+        away = max((right - left for left, right in itertools.pairwise(times)), default=0.0)
         return Requeued(kind, requeues, good, len(times) - STEPS, away)
 
     def submit(self, run: str, pause: float, *options: str) -> str:
@@ -119,11 +134,18 @@ class Bench:
         """Where a run lies."""
         return self.folder / "runs" / self.config.stem / run
 
+    def step(self, run: str) -> int:
+        """The last step that a run did."""
+        return int(lines[-1][0]) if (lines := self._steps(run)) else 0
+
     def trace(self, run: str) -> list[float]:
         """Times of all steps of a run, done twice or not."""
+        return [float(when) for _, when in self._steps(run)]
+
+    def _steps(self, run: str) -> list[list[str]]:
         file = self.run_folder(run) / "steps.txt"
         lines = file.read_text().splitlines() if file.is_file() else []
-        return [float(line.split()[1]) for line in lines if line.count(" ")]
+        return [words for line in lines if len(words := line.split()) == 2]
 
     def _options(self, pause: float) -> list[str]:
         return [f"--config={self.config}", f"--runs={self.folder / 'runs'}", f"--model.pause={pause}"]
@@ -153,7 +175,7 @@ def experiment() -> dict:
 def main() -> None:
     """Requeue, print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20, help="jobs, each of which is queued again")
+    parser.add_argument("--count", type=int, default=20, help="requeues; ends at the first job that ends otherwise")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results")
     given = parser.parse_args()
@@ -162,11 +184,7 @@ def main() -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, cluster(Path(name, "slurm")) as environ:
         bench = Bench(Path(name), dict(os.environ) | environ, given.seed)
-        found: list[Requeued] = []
-        with ThreadPoolExecutor(NODES) as pool:
-            for each in pool.map(bench.requeue, range(given.count)):
-                found.append(each)
-                print(f"{len(found):4d}  {each}", file=sys.stderr, flush=True)
+        found = bench.requeue_until(given.count)
     emit("requeues", figures(found) | {"minutes": round((time.monotonic() - start) / 60, 1)}, table(found), given.save)
 
 

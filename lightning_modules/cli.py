@@ -23,6 +23,7 @@ from lightning_modules.callbacks.protocol_figures import ProtocolFigures
 from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
 from lightning_modules.callbacks.run_state import RunState
 from lightning_modules.callbacks.safe_stop import SafeStop, signals_given_back
+from lightning_modules.callbacks.wandb_run import WandbRun
 from lightning_modules.checkpoint_io import SafeCheckpointIO, check_writable
 from lightning_modules.preflight import experiment_name
 from lightning_modules.protocols import protocols_of
@@ -30,6 +31,7 @@ from lightning_modules.restore import newest_readable, read_checkpoint
 from lightning_modules.run_folder import (
     LAST,
     RUN_ID,
+    check_tasks,
     folder_of_checkpoint,
     is_launched,
     newest_best,
@@ -171,13 +173,17 @@ class HandCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             fitting = self.subcommand == "fit"
-            kwargs["logger"] = run_loggers(self.folder, self.experiment) if fitting else [RunCSVLogger(self.folder)]
+            kwargs["logger"] = (
+                run_loggers(self.folder, self.experiment, config.wandb) if fitting else [RunCSVLogger(self.folder)]
+            )
         given = self._get(self.config_init, "trainer").get("plugins") or []
         kwargs["plugins"] = [*(given if isinstance(given, list) else [given]), SafeCheckpointIO()]
         if config.trainer.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         self.trainer_defaults["callbacks"] = self.run_callbacks()
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        check_tasks(trainer.num_nodes * trainer.num_devices)
+        return trainer
 
     def run_callbacks(self) -> list[Callback]:
         """What every run carries besides the callbacks of its configuration."""
@@ -203,6 +209,9 @@ class HandCLI(LightningCLI):
                 RunState(self.config_dump["data"]),
                 BadStep(self.folder / "bad_steps", self.config_dump["model"]),
             ]
+        if recorded:
+            sent = self.folder / "checkpoints" if config.send_checkpoints else None
+            callbacks.append(WandbRun(self.config_dump, sent))
         if recorded and config.picture_samples > 0:
             callbacks.append(ValidationPictures(self.folder / "pictures", config.picture_samples))
         return callbacks

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, get_args, get_origin
 
 import yaml
 
@@ -91,6 +91,8 @@ def _check_run_option(key: str, value: object) -> None:
     kind = RUN_OPTIONS[key].type if key in RUN_OPTIONS else None
     if isinstance(kind, type) and not _fits(value, ast.Name(kind.__name__)):
         _refuse(f"option '{key}': expected {kind.__name__}, got {value!r}")
+    if (choices := get_args(kind)) and get_origin(kind) is Literal and value not in choices:
+        _refuse(f"option '{key}': expected one of {', '.join(choices)}, got {value!r}")
     if key == "seed_everything" and not isinstance(value, bool | int):
         _refuse(f"option '{key}': expected a whole number, or false, got {value!r}")
     if key == "ckpt_path" and value not in (None, "last", "best") and not Path(str(value)).is_file():

@@ -45,6 +45,24 @@ def settle_run_id(environ: MutableMapping[str, str] = os.environ) -> str:
     return run_id
 
 
+def check_tasks(ranks: int, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Raise unless SLURM starts as many processes as the trainer has ranks; nothing outside of SLURM's jobs.
+
+    Args:
+        ranks: trainer.num_nodes x trainer.devices.
+        environ: the environment.
+    """
+    # Lightning takes jobs of these names for a shell, from which it starts its ranks itself
+    if environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return
+    if (tasks := int(environ.get("SLURM_NTASKS", ranks))) != ranks:
+        raise ValueError(
+            f"SLURM_NTASKS={tasks}, but trainer.num_nodes x trainer.devices = {ranks}: processes too many would each "
+            "train the whole run, and the others would wait for those that are missing; give sbatch "
+            "--nodes=<num_nodes> --ntasks-per-node=<devices>, as python -m slurm.submit does"
+        )
+
+
 def is_launched(environ: MutableMapping[str, str] = os.environ) -> bool:
     """Whether a launcher named this run, so that it may be the continuation of one; all its ranks say the same."""
     run_id = environ.get(RUN_ID) or environ.get(_WANDB_RUN_ID)

@@ -1,6 +1,6 @@
 """Options that every run shares, and the Trainer options that --help shows; nothing heavy is imported here."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Option(NamedTuple):
@@ -22,6 +22,12 @@ RUN_OPTIONS = {
     "predictions": Option(bool, True, "Write what a test predicts to predictions/<source>.npz, for `evaluate`."),
     "predictions_keep": Option(list[str], [], "Of [vertices, parts] what predictions/ holds beside joints."),
     "protocols": Option(bool, True, "Judge validation and test by the datasets' own protocols, too."),
+    "wandb": Option(
+        Literal["auto", "online", "offline", "disabled"],
+        "auto",
+        "Log to W&B; auto: as WANDB_MODE says, else online where there is an account, offline where there is none.",
+    ),
+    "send_checkpoints": Option(bool, False, "Log best.ckpt and last.ckpt as a W&B artifact at the end."),
     "test_after_fit": Option(bool, True, "Test the best checkpoint after fit and print the final table."),
 }
 

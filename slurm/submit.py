@@ -24,6 +24,7 @@ SCRIPTS = {
     "train": "train.sbatch",
     "seeds": "array_seeds.sbatch",
     "sweep": "sweep_agent.sbatch",
+    "proposals": "array_sweep.sbatch",
     "render": "render.sbatch",
 }
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -69,10 +70,14 @@ def sbatch_command(given: argparse.Namespace) -> tuple[list[str], str]:
         command.append(f"--partition={given.partition}")
     if given.what == "seeds":
         command.append(f"--array={given.seeds}")
+    if given.what == "proposals":
+        command.append(f"--array={given.numbers}")
     if given.what in ("sweep", "render") and given.jobs > 1:
         command.append(f"--array=1-{given.jobs}")
     command += ["--export=ALL", *given.sbatch, str(HERE / SCRIPTS[given.what])]
-    return command + ([given.sweep] if given.what == "sweep" else given.options), run_id
+    if given.what in ("sweep", "proposals"):
+        return [*command, given.sweep if given.what == "sweep" else given.folder], run_id
+    return command + given.options, run_id
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,10 +85,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m slurm.submit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(dest="what", required=True)
-    texts = ("one run", "a run per seed", "agents of a W&B sweep", "shards of a set of rendered hands")
+    texts = ("one run", "a run per seed", "agents of a W&B sweep", "proposals of slurm.local_sweep, which calls this")
+    texts += ("shards of a set of rendered hands",)
     for what, text in zip(SCRIPTS, texts, strict=True):
         kind = kinds.add_parser(what, help=text)
-        if what == "sweep":
+        if what == "proposals":
+            kind.add_argument("folder", help="where <run id>-<number>.options lie")
+            kind.add_argument("--numbers", type=_seeds, required=True, help="of the proposals, such as 0-7")
+        elif what == "sweep":
             kind.add_argument("sweep", help="<entity>/<project>/<sweep id>")
             kind.add_argument("--jobs", type=_positive, default=1, help="runs, a job each")
         else:

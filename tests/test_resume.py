@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from datamodules.hand_data import _prepare_worker
+from lightning_modules import early_signals
 from lightning_modules.callbacks.run_state import check_continuation, random_state, set_random_state
 from lightning_modules.callbacks.safe_stop import SafeStop, requeue, signals_given_back
 from lightning_modules.checkpoint_io import write_whole
@@ -123,6 +124,35 @@ def test_a_run_says_where_it_begins(train, monkeypatch):
     train("fit", *OPTIONS, "--trainer.max_steps=2", config=config, run_id="night")
     last = train("fit", *OPTIONS, config=config, run_id="night").folder / "checkpoints" / "last.ckpt"
     assert said == ["run night: begins at step 0", f"run night: goes on from {last} at step 2"]
+
+
+def test_a_warning_while_a_run_starts_stops_it_behind_its_first_step(train, monkeypatch):
+    before = signal.getsignal(signal.SIGUSR1)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr("lightning_modules.callbacks.safe_stop.requeue", lambda: None)
+    early_signals.note_early_signals()
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        monkeypatch.delenv("SLURM_JOB_ID")
+        with pytest.raises(SystemExit) as stop:
+            train("fit", *OPTIONS, config=train.write("resume", **EXPERIMENT), run_id="early")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert stop.value.code == 128 + signal.SIGUSR1 and early_signals.noted == []
+    last = train.runs / "resume" / "early" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 1
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_its_logs_anew(train):
+    trainer = EXPERIMENT["trainer"] | {"log_every_n_steps": 1}
+    config = train.write("resume", **EXPERIMENT | {"trainer": trainer})
+    whole = train("fit", *OPTIONS, config=config, run_id="whole")
+    with pytest.raises(RuntimeError, match="the power went out"):
+        train("fit", *OPTIONS, "--model.fail_at_step=1", config=config, run_id="cut")
+    cut = train.runs / "resume" / "cut" / "metrics.csv"
+    assert cut.is_file() and not (cut.parent / "checkpoints" / "last.ckpt").exists()
+    train("fit", *OPTIONS, config=config, run_id="cut")
+    assert cut.read_text() == (whole.folder / "metrics.csv").read_text()
 
 
 def test_a_stopped_job_is_queued_again_by_its_id_or_its_place_in_an_array(tmp_path, monkeypatch):

@@ -344,19 +344,6 @@ def test_test_without_a_checkpoint_says_how_to_get_one(train, capsys):
     assert "make train" in capsys.readouterr().err
 
 
-def test_wandb_logs_without_network_or_account_into_the_run_folder(train, monkeypatch, caplog):
-    import wandb
-
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(train.folder / "no-netrc"))
-    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
-        cli = train("fit", "--test_after_fit=false", run_id="offline-run")
-    wandb.finish()
-    assert list((cli.folder / "wandb").glob("offline-run-*-offline-run/*.wandb"))
-    assert sum("wandb sync" in record.message for record in caplog.records) == 1
-
-
 # -- help
 
 

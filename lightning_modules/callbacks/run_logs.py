@@ -43,6 +43,9 @@ class RunCSVLogger(CSVLogger):
         path = Path(self.save_dir, "metrics.csv")
         if not path.is_file():
             return
+        if step == 0:  # the columns, too, come in the order of a new run
+            path.unlink()
+            return
         with open(path, newline="") as file:
             first, *rows = list(csv.reader(file)) or [[]]
         if "step" not in first:
@@ -55,26 +58,27 @@ class RunCSVLogger(CSVLogger):
         os.replace(written, path)
 
 
-def run_loggers(folder: Path, experiment: str) -> list[Logger]:
-    """metrics.csv always; W&B unless WANDB_MODE=disabled, offline where there is no account.
+def run_loggers(folder: Path, experiment: str, mode: str = "auto") -> list[Logger]:
+    """metrics.csv always; W&B as `mode` says.
 
     Args:
         folder: the run folder; its name is also the W&B run's id, so that a requeue continues the same W&B run.
         experiment: groups the runs of one experiment in W&B.
+        mode: online, offline or disabled; auto takes WANDB_MODE, or else offline where there is no account.
     """
     loggers: list[Logger] = [RunCSVLogger(folder)]
-    mode = os.environ.get("WANDB_MODE")
-    if mode == "disabled":
+    asked = os.environ.get("WANDB_MODE") if mode == "auto" else mode
+    if asked == "disabled":
         return loggers
-    for other in folder.parent.parent.glob(f"*/{folder.name}/wandb"):
-        if other.parent != folder:
-            raise ValueError(
-                f"RUN_ID '{folder.name}': W&B has a run of this id in {other.parent}, of another experiment, and would "
-                "log both as one; choose another RUN_ID, or set WANDB_MODE=disabled"
-            )
-    import wandb  # a second of import that WANDB_MODE=disabled spares
+    wandb_id = os.environ.get("WANDB_RUN_ID", folder.name)
+    _refuse_a_taken_id(wandb_id, folder)
+    import wandb  # a second of import that disabled spares
 
-    offline = mode in ("offline", "dryrun") or (mode is None and not wandb.login(prompt=False, verify=False))
+    offline = asked in ("offline", "dryrun")
+    if not offline and not wandb.login(prompt=False, verify=False):
+        if mode == "online":
+            raise ValueError("wandb: online needs an account; `wandb login` first, or --wandb=offline")
+        offline = asked is None
     if offline:
         rank_zero_info(
             f"W&B: logging offline into {folder / 'wandb'}; send it with `wandb sync`, or `wandb login` beforehand"
@@ -85,12 +89,22 @@ def run_loggers(folder: Path, experiment: str) -> list[Logger]:
         project=os.environ.get("WANDB_PROJECT", WANDB_PROJECT),
         name=f"{experiment}/{folder.name}",
         group=experiment,
-        id=os.environ.get("WANDB_RUN_ID", folder.name),
+        id=wandb_id,
         save_dir=folder,
         resume="allow",
         offline=offline,
         # Lightning's `offline` only sets the environment, which W&B has read by now
-        mode="offline" if offline else None,
+        mode="offline" if offline else "online" if mode == "online" else None,
         settings=wandb.Settings(silent=offline),  # offline it has nothing to say that was not said above
     )
     return [*loggers, wandb_logger]
+
+
+def _refuse_a_taken_id(wandb_id: str, folder: Path) -> None:
+    """Raise if the run of this id that W&B has files of lies in another folder of the same runs."""
+    for piece in folder.parent.parent.glob(f"*/*/wandb/*run-????????_??????-{wandb_id}"):
+        if (other := piece.parent.parent) != folder:
+            raise ValueError(
+                f"RUN_ID '{folder.name}': W&B has a run of the id '{wandb_id}' in {other}, another one, and would log "
+                "both as one; choose another RUN_ID, or --wandb=disabled"
+            )

@@ -27,6 +27,13 @@ class RunState(Callback):
         self.data_config = data_config
         self._random: dict[str, Any] | None = None
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A run that died before its first checkpoint begins anew, and so do its logs."""
+        if stage == "fit" and trainer.ckpt_path is None:
+            for logger in trainer.loggers:
+                if isinstance(logger, RunCSVLogger):
+                    logger.keep_before(0)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state: tensors and plain values only, so that weights_only=True loads them."""
         checkpoint[RUN] = self._facts(trainer) | {"random": _of_all_ranks(random_state(), trainer)}

@@ -17,6 +17,8 @@ from types import FrameType
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from lightning_modules import early_signals
+
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 # Ranks get a signal in different steps and must save in one: every so many steps they agree.
 AGREE_EVERY = 10
@@ -59,6 +61,8 @@ class SafeStop(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the signals before Lightning does: its handler would save weights that are not restored yet."""
         self._take_signals()
+        if early_signals.noted:
+            self.received = early_signals.noted.pop()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM back, which Lightning has wrapped by now."""

@@ -100,6 +100,10 @@ def test_a_run_folder_under_a_file_is_refused_by_name(train, capsys):
 
 def test_an_id_that_wandb_knows_from_another_experiment_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    (tmp_path / "first" / "night" / "wandb").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"RUN_ID 'night': W&B has a run of this id in .*first/night.*choose another"):
+    (tmp_path / "first" / "night" / "wandb" / "offline-run-20260101_000000-night").mkdir(parents=True)
+    taken = r"RUN_ID 'night': W&B has a run of the id 'night' in .*first/night, another one.*choose another"
+    with pytest.raises(ValueError, match=taken):
         run_loggers(tmp_path / "second" / "night", "second")
+    monkeypatch.setenv("WANDB_RUN_ID", "night")
+    with pytest.raises(ValueError, match=r"RUN_ID 'day': W&B has a run of the id 'night' in .*first/night"):
+        run_loggers(tmp_path / "first" / "day", "first")

@@ -13,7 +13,14 @@ from lightning_modules.callbacks.checkpoints import check_facts
 from lightning_modules.callbacks.final_table import error_table, score_table
 from lightning_modules.callbacks.pictures import ValidationPictures, draw_samples
 from lightning_modules.callbacks.run_logs import RunCSVLogger
-from lightning_modules.run_folder import folder_of_checkpoint, is_launched, newest_best, resumable, settle_run_id
+from lightning_modules.run_folder import (
+    check_tasks,
+    folder_of_checkpoint,
+    is_launched,
+    newest_best,
+    resumable,
+    settle_run_id,
+)
 from ops.drawing import MISSING_COLOUR, PREDICTED_COLOUR, TRUE_COLOUR, shade_depth, tile
 from tests.toys import ToyData, ToyMethod
 
@@ -37,6 +44,15 @@ def test_parent_and_ranks_agree_on_who_named_the_run(environ, launched):
     assert is_launched(environ) is launched
     settle_run_id(environ)
     assert is_launched(environ) is launched  # the parent later, and the ranks that inherit its environment
+
+
+def test_slurm_must_start_as_many_processes_as_the_trainer_has_ranks():
+    check_tasks(4, {})
+    check_tasks(4, {"SLURM_NTASKS": "4"})
+    check_tasks(4, {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "interactive"})
+    for ranks, tasks in ((1, "4"), (4, "1")):
+        with pytest.raises(ValueError, match=rf"SLURM_NTASKS={tasks}, but .*devices = {ranks}: .*slurm.submit"):
+            check_tasks(ranks, {"SLURM_NTASKS": tasks, "SLURM_JOB_NAME": "handful"})
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
