@@ -107,6 +107,7 @@ class ToyHands(Dataset):
             K=K,
             joints_3d=joints,
             joints_2d=project(joints[None], K)[0],
+            joint_valid=torch.ones(21, dtype=torch.bool),
             cube_centre=torch.tensor([0, 0, 0.5]),
             cube_side=torch.tensor(0.3),
             side=torch.tensor(1),

@@ -48,13 +48,18 @@ def error_table(metrics: dict[str, float], title: str = "Test errors, mm") -> Ta
     return table
 
 
-def score_table(metrics: dict[str, float], title: str = "Part scores, %") -> Table:
-    """The rich table of part scores in `metrics`; domains without labelled pixels are left out."""
+def score_rows(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Part scores of each domain in `metrics`; domains without labelled pixels are left out."""
     rows: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         if (found := _SCORE.fullmatch(name)) and not math.isnan(value):
             rows.setdefault(found["domain"] or "all", {})[found["score"]] = value
+    return dict(sorted(rows.items()))
+
+
+def score_table(metrics: dict[str, float], title: str = "Part scores, %") -> Table:
+    """The rich table of the part scores in `metrics`."""
     table = Table("", *SCORES.values(), title=title)
-    for domain, scores in sorted(rows.items()):
+    for domain, scores in score_rows(metrics).items():
         table.add_row(domain, *(f"{scores[key]:.1f}" if key in scores else "-" for key in SCORES))
     return table

@@ -63,7 +63,12 @@ class ValidationPictures(Callback):
 
 
 def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> Picture:
-    """A sheet of the first `samples` of `batch`: truth green, prediction orange, predicted parts beside them."""
+    """A sheet of the first `samples` of `batch`."""
+    return tile(sample_pictures(batch, prediction, samples), COLUMNS)
+
+
+def sample_pictures(batch: HandBatch, prediction: HandPrediction, samples: int) -> list[Picture]:
+    """The first `samples` of `batch`: truth green, prediction orange, predicted parts beside them."""
     cells = []
     predicted = _joints_in_picture(batch, prediction)
     for i in range(min(samples, len(batch["domain"]))):
@@ -79,7 +84,7 @@ def draw_samples(batch: HandBatch, prediction: HandPrediction, samples: int) -> 
             size = cell.shape[1], cell.shape[0]
             cell = np.hstack([cell, cv2.resize(part_colours()[shown], size, interpolation=cv2.INTER_NEAREST)])
         cells.append(cell)
-    return tile(cells, COLUMNS)
+    return cells
 
 
 def _picture(batch: HandBatch, i: int) -> Picture:
