@@ -21,6 +21,7 @@ from lightning_modules.callbacks.predictions import TestPredictions
 from lightning_modules.callbacks.progress import run_progress
 from lightning_modules.callbacks.protocol_figures import ProtocolFigures
 from lightning_modules.callbacks.run_logs import RunCSVLogger, run_loggers
+from lightning_modules.callbacks.run_report import RunReport
 from lightning_modules.callbacks.run_state import RunState
 from lightning_modules.callbacks.safe_stop import SafeStop, signals_given_back
 from lightning_modules.callbacks.wandb_run import WandbRun
@@ -194,6 +195,8 @@ class HandCLI(LightningCLI):
             callbacks.append(run_progress())
         recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
         predictions = BatchPredictions()
+        if recorded and config.report:
+            callbacks.append(RunReport(self.folder, f"{self.experiment}/{self.folder.name}", predictions))
         if config.predictions and self.subcommand != "validate" and not config.trainer.fast_dev_run:
             callbacks.append(TestPredictions(self.folder / "predictions", config.predictions_keep, predictions))
         # of this project's data; others have no datasets that a protocol knows

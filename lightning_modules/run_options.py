@@ -28,6 +28,7 @@ RUN_OPTIONS = {
         "Log to W&B; auto: as WANDB_MODE says, else online where there is an account, offline where there is none.",
     ),
     "send_checkpoints": Option(bool, False, "Log best.ckpt and last.ckpt as a W&B artifact at the end."),
+    "report": Option(bool, True, "Write report.html: curves, tables, pictures, what the run is made of."),
     "test_after_fit": Option(bool, True, "Test the best checkpoint after fit and print the final table."),
 }
 
