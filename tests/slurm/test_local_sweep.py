@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from slurm import local_sweep, sweep_jobs, sweep_record
+from tests.slurm.cluster import cluster, reason_to_skip
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -31,7 +32,7 @@ print(json.dumps({{"proposals": [{{"model.init_args.lr": (number + 1) / 1000}} f
 # stands for the interpreter: the error of a run is its distance to 0.003, with a worse value behind it
 PYTHON = """#!{python}
 import os, pathlib, sys
-options = dict(word.lstrip("-").split("=", 1) for word in sys.argv[3:])
+options = dict(word.lstrip("-").split("=", 1) for word in sys.argv if "=" in word)
 lr = float(options["model.init_args.lr"])
 if lr == float(os.environ.get("FAILS", "-1")):
     sys.exit("a bad proposal")
@@ -128,3 +129,22 @@ def test_slurm_gets_an_array_whose_tasks_find_their_options(sweep, tmp_path, mon
         "--model.init_args.lr=0.002",
         f"--runs={tmp_path}/runs",
     ]
+
+
+@pytest.mark.slow
+def test_a_real_slurm_runs_proposals_array_by_array(sweep, tmp_path, monkeypatch):
+    if reason := reason_to_skip():
+        pytest.skip(reason)
+    with cluster(tmp_path / "slurm") as environ:
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("FAILS", "0.002")
+        words = ("--slurm", "--at-once=2", "--", "--cpus=1")
+        places = sweep("--count=3", *words)
+        assert [(row["run_id"], row["state"]) for row in places] == [
+            *(("tiny-002", "finished"), ("tiny-000", "finished"), ("tiny-001", "failed"))
+        ]
+        assert "a bad proposal" in (tmp_path / "runs" / "sweeps" / "tiny" / "tiny-001.log").read_text()
+        monkeypatch.delenv("FAILS")
+        places = sweep("--count=4", "--retry", *words)
+        assert [row["state"] for row in places] == ["finished"] * 4 and places[1]["run_id"] == "tiny-001"

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lightning_modules.preflight import preflight
+from slurm import local_sweep
+from slurm.submit import main as submit_main
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sbatch"))
 
@@ -73,6 +77,30 @@ def test_seeds_and_sweeps_are_arrays(said, tmp_path):
     assert "--array=0-4%2" in said("sbatch")
     submit("sweep", "me/handful/abc", "--jobs=8", logs)
     assert "--array=1-8" in said("sbatch") and said("sbatch")[-2] == "me/handful/abc"
+
+
+def test_every_command_of_the_readme_is_accepted(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    commands = re.findall(
+        r"python -m slurm\.(\w+) (.*?)(?:`|$)", (ROOT / "slurm" / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(commands) >= 5
+    places = {"N": "2", "...": "configs/deephps_paper.yaml", "<name>.yaml": "vae_rendered.yaml"}
+    for program, text in commands:
+        for place, value in places.items():
+            text = re.sub(rf"(?<![\w.]){re.escape(place)}(?!\w)", value, text)
+        words = text.split()
+        if program == "submit":
+            end = words.index("--") if "--" in words else len(words)
+            submit_main([*words[:end], "--dry-run", *words[end:]]) if "--help" not in words else None
+            experiment = words[end + 1 :]
+            preflight(["fit", *experiment]) if experiment and words[0] != "render" else None
+        else:
+            assert program == "local_sweep"
+            given = local_sweep._parser().parse_args(words[: words.index("--")])
+            assert given.slurm and given.count == 8
+            submit_main(["proposals", "folder", "--numbers=0", "--dry-run", *words[words.index("--") + 1 :]])
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
