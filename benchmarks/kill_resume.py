@@ -148,23 +148,38 @@ class Bench:
         restart = trace[before] - started if len(trace) > before else None
         return Killed(how, self.identical(name), len(trace) - self.steps, restart)
 
-    def kills(self, count: int) -> list[Killed]:
-        """`count` kills, those of an earlier start among them."""
-        lines = self.notes.read_text().splitlines() if self.notes.exists() else []
-        found = [Killed(*killed) for _, killed in map(json.loads, lines)]
-        number = json.loads(lines[-1])[0] + 1 if lines else 0
-        while len(found) < count:
+    def kills(self, count: int, jobs: int = 1) -> list[Killed]:
+        """At least `count` kills, those of an earlier start among them; `jobs` runs at a time."""
+        fork = multiprocessing.get_context("fork")
+        lanes = [fork.Process(target=self._lane, args=(count, range(job, 10**6, jobs))) for job in range(jobs)]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+        if any(lane.exitcode for lane in lanes):
+            raise RuntimeError(f"a run could not be continued; its log is in {self.folder}")
+        return [Killed(*killed) for killed in self._noted().values() if killed]
+
+    def _lane(self, count: int, numbers: range) -> None:
+        """Kill runs of `numbers` that no start has killed, until there are `count` in all."""
+        for number in numbers:
+            noted = self._noted()
+            if sum(killed is not None for killed in noted.values()) >= count:
+                return
+            if number in noted:
+                continue
             for old in (self.run_folder(f"killed{number}"), self.folder / f"killed{number}.log"):
                 shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)  # of a start that was cut off
-            if killed := self.kill(number):
-                found.append(killed)
-                print(f"{len(found):4d}  {killed}", file=sys.stderr, flush=True)
-                with open(self.notes, "a") as notes:
-                    notes.write(json.dumps([number, killed]) + "\n")
-                if killed.identical:
-                    shutil.rmtree(self.run_folder(f"killed{number}"))
-            number += 1
-        return found
+            killed = self.kill(number)
+            with open(self.notes, "a") as notes:
+                notes.write(json.dumps([number, killed]) + "\n")
+            print(f"{number:4d}  {killed or 'over before the kill'}", file=sys.stderr, flush=True)
+            if killed is None or killed.identical:
+                shutil.rmtree(self.run_folder(f"killed{number}"))
+
+    def _noted(self) -> dict[int, list | None]:
+        """What became of the runs so far, by number."""
+        return dict(map(json.loads, self.notes.read_text().splitlines())) if self.notes.exists() else {}
 
     def step_s(self, name: str) -> float:
         """Seconds that the steps of a run take now: a machine's load changes, and moments are to fall into steps."""
@@ -225,6 +240,7 @@ def main() -> None:
     """Kill, print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--steps", type=int, default=24, help="of the experiment")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", type=Path, help="keep runs and kills here, to go on later; nowhere if not given")
@@ -232,7 +248,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            found = Bench(given.folder or Path(temporary), given.steps, given.seed).kills(given.kills)
+            found = Bench(given.folder or Path(temporary), given.steps, given.seed).kills(given.kills, given.jobs)
         except ValueError as error:
             parser.error(str(error))
     emit("kill_resume", figures(found) | {"imports_s": round(imports_s(), 2)}, table(found), given.save)
