@@ -21,6 +21,7 @@ BLOB_JUMP = 0.03  # metres between neighbouring pixels: another surface
 DEPTH_COST = 6.0  # metres of outline that a metre of depth outweighs
 ROUNDS = 5
 LEAST_AREA, MOST_AREA = 0.0025, 0.028  # square metres seen within a hand's reach: a fist from afar, a hand with its arm
+MOST_OF_PICTURE = 0.5  # share of a picture: what fills more is a wall, whatever the unit
 WRONG_UNITS = (8, 0.125, 1000, 0.001, 10, 0.1)  # mistaken for each other: mm, 1/8 mm, m, um, 1/10 mm
 
 
@@ -81,7 +82,8 @@ def _has_hand(depth: np.ndarray, K: torch.Tensor) -> bool:
         centre = find_hand(depth, K)
     except ValueError:  # it says why this is not the unit
         return False
-    return LEAST_AREA <= _area_around(depth, K, centre) <= MOST_AREA
+    near = np.abs(depth - centre[2]) < HAND_REACH
+    return near.mean() < MOST_OF_PICTURE and LEAST_AREA <= _area_around(depth, K, centre) <= MOST_AREA
 
 
 def _area_around(depth: np.ndarray, K: torch.Tensor, centre: np.ndarray) -> float:

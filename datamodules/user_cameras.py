@@ -70,15 +70,14 @@ def _scaled(K: torch.Tensor, size: tuple[float, float], height: int, width: int)
 def _check_belongs(K: torch.Tensor, height: int, width: int, picture: Path) -> None:
     """Raise where the principal point is the middle of a picture of another size, or of this one turned."""
     cx, cy = float(K[0, 2]), float(K[1, 2])
-    if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
-        raise ValueError(f"camera: the principal point {cx:g},{cy:g} lies far outside {width}x{height} pixels")
     across, down = (cx + 0.5) / (width / 2), (cy + 0.5) / (height / 2)
     low, high = _CENTRED
     if low <= across <= high and low <= down <= high:
         return
     own = f"if the picture is a part that was cut out, say so: --camera {_numbers(K)},{width},{height}"
     if down > 0 and abs(across / down - 1) <= 2 * _SAME_SHAPE:
-        size = round(height * down), round(width * across)
+        factor = (across + down) / 2
+        size = round(height * factor), round(width * factor)
         raise ValueError(
             f"camera: the principal point {cx:g},{cy:g} is the middle of a picture of {size[1]}x{size[0]}, but "
             f"{picture} is {width}x{height} upright: it was resized; give {_option(K, size)}; {own}"
@@ -88,6 +87,8 @@ def _check_belongs(K: torch.Tensor, height: int, width: int, picture: Path) -> N
             f"camera: the principal point {cx:g},{cy:g} is the middle of a picture of {height}x{width}, but {picture} "
             f"is {width}x{height} upright: it was turned; give the camera of the turned picture; {own}"
         )
+    if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
+        raise ValueError(f"camera: the principal point {cx:g},{cy:g} lies far outside {width}x{height} pixels")
 
 
 def _option(K: torch.Tensor, size: tuple[int, int]) -> str:

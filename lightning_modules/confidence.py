@@ -22,8 +22,8 @@ from ops.hand_model import open_hand
 from ops.render.labels import face_parts, render_labels
 
 SURFACE = 0.015  # metres between surfaces that count as one
-BEFORE, BEHIND = 0.01, 0.06  # metres before and behind the seen surface where a joint may lie
-LEAST = {"depth": 0.35, "heat maps": 0.3, "latent": 0.3}
+BEFORE, BEHIND = 0.01, 0.08  # metres before and behind the seen surface where a joint may lie
+LEAST = {"depth": 0.35, "joints in depth": 0.5, "heat maps": 0.3, "latent": 0.3}
 
 
 def confidence_of(
@@ -38,7 +38,7 @@ def confidence_of(
         seen: the same crops as pictured.
     """
     if "depth" in seen:
-        return depth_agreement(prediction, seen), "depth"
+        return depth_agreement(prediction, seen), "joints in depth" if prediction.vertices is None else "depth"
     if prediction.confidence is not None:
         return prediction.confidence, "heat maps"
     if "rgb" in getattr(method, "decoders", {}) and "rgb" in getattr(method, "encoders", {}):
@@ -71,8 +71,8 @@ def depth_agreement(prediction: HandPrediction, seen: HandBatch) -> Tensor:
 def _joints_on_surface(joints: Tensor, depth: Tensor, K: Tensor) -> Tensor:
     size = depth.shape[-1]
     pixels = project(joints, K)
-    # the nearest surface within a pixel: fingertips lie at outlines
-    nearest = -F.max_pool2d(torch.where(depth > 0, -depth, -torch.inf), 3, 1, padding=1)
+    # the nearest surface within two pixels: fingertips and the wrist lie at outlines
+    nearest = -F.max_pool2d(torch.where(depth > 0, -depth, -torch.inf), 5, 1, padding=2)
     grid = (pixels + 0.5) * (2 / size) - 1
     there = F.grid_sample(
         torch.where(nearest.isfinite(), nearest, 0), grid[:, None], "nearest", "zeros", align_corners=False

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from datamodules.batch import HandBatch, check_batch
+from lightning_modules import latent_space
 from lightning_modules.figures import JointFigures
 from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured
 from lightning_modules.modalities import (
@@ -141,6 +142,8 @@ class CrossModalVAE(HandMethod):
         """What `every` source must give, and what at least one (`some`); flags of the contract."""
         every = self.predict_from if len(self.predict_from) == 1 else []
         return {"every": every, "some": [name for name in MODALITIES if any(name in pair for pair in self.pairs)]}
+
+    export_fields, exported = property(latent_space.export_fields), latent_space.exported
 
     # -- what the networks say
 
@@ -368,8 +371,7 @@ class CrossModalVAE(HandMethod):
             pixels = self.space.pixels(self.decode(mu, "2d"), picture_size(batch))
         elif absolute:
             pixels = project(joints, batch["K"])
-        if not absolute:
-            joints = joints - joints[:, :1]
+        joints = joints if absolute else joints - joints[:, :1]
         return HandPrediction(
             joints_3d=as_pictured(joints, mirrored),
             joints_2d=None if pixels is None else pixels_as_pictured(pixels, mirrored, picture_size(batch)),

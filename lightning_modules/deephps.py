@@ -83,6 +83,7 @@ class DeepHPS(HandMethod):
     """
 
     shares = ("mesh", "3d")
+    export_fields = ("depth", "cube_centre", "cube_side")
 
     def __init__(
         self,
@@ -147,6 +148,11 @@ class DeepHPS(HandMethod):
         """Hands in the depth pictures of a batch."""
         check_batch(batch, NEEDS)
         return self(batch["depth"], batch["cube_centre"], batch["cube_side"])
+
+    def exported(self, batch: HandBatch) -> dict[str, Tensor]:
+        """Joints (B, 21, 3), vertices (B, V, 3), rotations (B, 16, 3, 3), bone scales (B, 6) and shape (B, 7)."""
+        said = self(*(batch[name] for name in self.export_fields))._asdict()
+        return {name: said[name] for name in ("joints", "vertices", "rotations", "bone_scales", "shape")}
 
     def forward(self, depth: Tensor, cube_centre: Tensor, cube_side: Tensor) -> HandEstimate:
         """Hands in cropped depth pictures.
@@ -300,8 +306,8 @@ def normalise_depth(depth: Tensor, cube_centre: Tensor, cube_side: Tensor) -> Te
         (B, 1, S, S) in [-1, 1]; +1 also where depth is missing or outside the cube.
     """
     check_shape("depth", depth, ("B", 1, "S", "S"))
-    check_shape("cube_centre", cube_centre, (len(depth), 3))
-    check_shape("cube_side", cube_side, (len(depth),))
+    check_shape("cube_centre", cube_centre, (depth.shape[0], 3))
+    check_shape("cube_side", cube_side, (depth.shape[0],))
     size = depth.shape[-1]
     half = 0.5 * cube_side[:, None]
     sight = torch.nn.functional.normalize(cube_centre, dim=-1)

@@ -36,7 +36,7 @@ from lightning_modules.dhpe_losses import (
     refiner_loss,
     silhouette_loss,
 )
-from lightning_modules.figures import JointFigures
+from lightning_modules.figures import JointFigures, of_own_mesh
 from lightning_modules.losses import mean_of_valid
 from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured, rotations_as_pictured
 from lightning_modules.networks.backbones import BackboneName, masked_apart
@@ -121,6 +121,7 @@ class DHPE(HandMethod):
     """
 
     shares = ("3d", "2d", "mask")
+    export_fields = ("rgb", "K")
 
     def __init__(
         self,
@@ -168,7 +169,8 @@ class DHPE(HandMethod):
         laplacian = cotangent_laplacian(model.v_template, model.faces)
         self.register_buffer("laplacian", torch.tensor(laplacian, dtype=torch.float32), persistent=False)
         if bone_length is None:
-            bone_length = float(self._mean_bone())
+            joints = self.projection(self.projection.start[None]).metric_joints[0]  # of the mean hand
+            bone_length = float((joints[BONE_END] - joints[ROOT]).norm())
         check_positive(bone_length=bone_length)
         self.bone_length = bone_length  # metres
         self.crop_size = crop_size
@@ -177,12 +179,6 @@ class DHPE(HandMethod):
         self.seen = nn.ModuleDict({stage: PictureFigures(stage) for stage in ("val", "test")})
         self.shape_schedule = None  # pixels (B,) -> lambda (B,) of eq. 12, set by a callback; None: always 1
         self.fitted: FittedHands | None = None
-
-    def _mean_bone(self) -> Tensor:
-        """Metres, of the mean hand."""
-        layer = self.projection.layer
-        joints = layer(torch.zeros(1, 45), torch.zeros(1, layer.joint_directions.shape[0])).joints[0]
-        return (joints[BONE_END] - joints[ROOT]).norm()
 
     @property
     def source_needs(self) -> dict[str, list[str]]:
@@ -195,7 +191,17 @@ class DHPE(HandMethod):
     def estimate(self, batch: HandBatch) -> HandEstimate:
         """Hands in colour pictures."""
         check_batch(batch, NEEDS)
-        return self(batch["rgb"], batch["K"], batch.get("mask"))
+        mask = batch.get("mask")
+        if mask is not None:  # what has none is seen whole: a black picture would move batch norm's statistics
+            mask = torch.where(batch["has_mask"][:, None, None, None], mask, 1.0)
+        return self(batch["rgb"], batch["K"], mask)
+
+    def exported(self, batch: HandBatch) -> dict[str, Tensor]:
+        """Joints (B, 21, 3), vertices (B, V, 3) and rotations (B, 16, 3, 3), without refinement."""
+        hand, K, size = self(batch["rgb"], batch["K"]).hand, batch["K"], batch["rgb"].shape[-1]
+        depth = depth_of_bone(hand, self.bone_length, K, size)
+        placed = (in_camera(points, depth, K, size) for points in (hand.joints, hand.vertices))
+        return dict(zip(("joints", "vertices", "rotations"), (*placed, hand.rotations), strict=True))
 
     def forward(self, picture: Tensor, K: Tensor, mask: Tensor | None = None) -> HandEstimate:
         """Hands in colour pictures.
@@ -211,7 +217,7 @@ class DHPE(HandMethod):
         # half precision is for the networks: it would move vertices by millimetres
         with torch.autocast(picture.device.type, enabled=False):
             features, places = evidence.features.float(), evidence.places
-            parameters, refined = self.projection.start.expand(len(picture), SIZE), []
+            parameters, refined = self.projection.start.expand(picture.shape[0], SIZE), []
             for _ in range(self.hparams.iterations):
                 hand = self.projection(parameters, view)
                 refined.append(networks.refined_places(features, places, parameters, hand.joints))
@@ -351,7 +357,7 @@ class DHPE(HandMethod):
         hand, size = estimate.hand, batch["rgb"].shape[-1]
         depth = self.root_depth(hand, batch)
         joints = self.projection.joints_in(hand, batch["convention"])
-        judged = self._of_own_mesh(batch, hand.vertices.shape[1])
+        judged = of_own_mesh(batch, self.hand_model_id, hand.vertices.shape[1])
         placed = [in_camera(points, depth, batch["K"], size) for points in (joints, hand.vertices)]
         logged = self.figures[stage].update(placed[0], judged, placed[1])
         valid = batch["joint_valid"] & batch["has_2d"][:, None]
@@ -359,15 +365,6 @@ class DHPE(HandMethod):
         found = self.silhouette(hand, size)
         logged |= self.seen[stage].update(pixels, found, batch.get("mask", torch.zeros_like(found)), batch["has_mask"])
         self.log_dict(logged, on_step=False, on_epoch=True, add_dataloader_idx=False)
-
-    def _of_own_mesh(self, batch: HandBatch, vertices: int) -> HandBatch:
-        """The batch without the meshes of other hand models, whose vertices mean other places."""
-        own = [model == self.hand_model_id for model in batch["hand_model"]]
-        has_mesh = batch["has_mesh"] & torch.tensor(own, device=batch["has_mesh"].device)
-        judged = HandBatch(batch | {"has_mesh": has_mesh})
-        if "vertices" in judged and judged["vertices"].shape[1] != vertices:
-            del judged["vertices"]
-        return judged
 
     def predict_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> HandPrediction:
         """Hands as pictured: what was mirrored to look like a right hand is mirrored back.

@@ -66,6 +66,16 @@ def rows_of_domain(batch: HandBatch, domain: str) -> Tensor:
     return torch.tensor(of_domain, device=batch["joints_3d"].device)
 
 
+def of_own_mesh(batch: HandBatch, hand_model: str, vertices: int) -> HandBatch:
+    """The batch without the meshes of other hand models than the one named, whose vertices mean other places."""
+    own = [model == hand_model for model in batch["hand_model"]]
+    has_mesh = batch["has_mesh"] & torch.tensor(own, device=batch["has_mesh"].device)
+    judged = HandBatch(batch | {"has_mesh": has_mesh})
+    if "vertices" in judged and judged["vertices"].shape[1] != vertices:
+        del judged["vertices"]
+    return judged
+
+
 def _errors(with_mesh: bool) -> nn.ModuleDict:
     metrics: dict[str, nn.Module] = {}
     for alignment in ALIGNMENTS:

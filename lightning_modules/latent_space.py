@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from datamodules.batch import HandBatch
-from lightning_modules.modalities import View, looks_right, views_of
+from lightning_modules.modalities import View, looks_right, normalised_depth, views_of
 from lightning_modules.networks.vae_decoders import DECODED_SIZE
 from ops.checks import check_choice
 
@@ -69,6 +69,24 @@ def picture_error(joints: Tensor, pixels: Tensor) -> float:
     seen, pixels = (points - points.mean(1, keepdim=True) for points in (joints[..., :2], pixels))
     scale = (seen * pixels).sum((1, 2)) / seen.square().sum((1, 2)).clamp_min(1e-12)
     return float((scale[:, None, None] * seen - pixels).norm(dim=-1).mean())
+
+
+def export_fields(method: LightningModule) -> tuple[str, ...]:
+    """Fields of the batch that `exported` reads: the first source of predictions, which must be a picture."""
+    check_choice("predict_from: what is exported takes a picture", method.predict_from[0], ("rgb", "depth"))
+    return method.predict_from[0], "cube_centre", "cube_side"
+
+
+def exported(method: LightningModule, batch: HandBatch) -> dict[str, Tensor]:
+    """Joints (B, 21, 3) of z = mu, metres: in the camera's frame, or from the wrist where the frame is the palm's."""
+    source = method.predict_from[0]
+    picture = batch["rgb"] - 0.5 if source == "rgb" else 0.5 * normalised_depth(batch)
+    right = torch.ones_like(batch["cube_side"], dtype=torch.bool)
+    numbers = method.decode(method.encoders[source](picture, right).mu, "3d")
+    if method.space.frame == "palm":
+        joints = method.space.metres(numbers, torch.full_like(batch["cube_side"], method.space.usual_bone))
+        return {"joints": joints - joints[:, :1]}
+    return {"joints": method.space.metres(numbers, 0.5 * batch["cube_side"]) + batch["cube_centre"][:, None]}
 
 
 def _joints(method: LightningModule, z: Tensor) -> Tensor:

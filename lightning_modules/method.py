@@ -31,6 +31,7 @@ class HandMethod(LightningModule):
 
     hand_model_id: str  # id of the hand model whose vertices or parts the method predicts; checkpoints name it
     shares: tuple[str, ...] = ("3d",)  # labels whose share in a batch is logged beside the losses
+    export_fields: tuple[str, ...] = ()  # of the batch, that `exported` reads
     crop_size = 128  # pixels along the side of the crop that the networks are given outside training
 
     @property
@@ -53,6 +54,13 @@ class HandMethod(LightningModule):
 
     def measure(self, estimate: Any, batch: HandBatch, stage: str) -> None:
         """Feed and log the figures of a stage, "val" or "test"."""
+        raise NotImplementedError
+
+    def exported(self, batch: HandBatch) -> dict[str, Tensor]:
+        """What the network says of right hands, by name, joints and vertices in metres in the camera's frame.
+
+        `predict.py export` writes it: only `export_fields` of the batch are there, and nothing may depend on values.
+        """
         raise NotImplementedError
 
     # -- steps

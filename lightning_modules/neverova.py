@@ -188,7 +188,7 @@ class Neverova(HandMethod):
         if self.hparams.regions == "parts":
             regions = joint_regions(maps, self.members, self.hparams.opening, GRID)
         else:
-            regions = torch.ones(len(picture), len(self.joints), GRID, GRID, device=picture.device)
+            regions = torch.ones(picture.shape[0], len(self.joints), GRID, GRID, device=picture.device)
         if self.coarse is not None:
             with torch.no_grad():
                 found = 0.5 * (SIDE - 1) + 0.5 * SIDE * self.coarse(picture, regions)[..., :2].float()

@@ -121,7 +121,7 @@ def joint_regions(maps: Tensor, members: Tensor, opening: int, grid: int) -> Ten
     """
     regions = regions_of(maps, members)
     kept = opened(regions, opening)
-    regions = torch.where(kept.any(-1).any(-1)[..., None, None], kept, regions)
+    regions = kept | (regions & ~kept.any(-1).any(-1)[..., None, None])
     return F.max_pool2d(regions.float(), maps.shape[-1] // grid) > 0
 
 

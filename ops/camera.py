@@ -98,11 +98,12 @@ def project(points: Tensor, K: Tensor) -> Tensor:
 
 def unproject(pixels: Tensor, depth: Tensor, K: Tensor) -> Tensor:
     """Camera-frame points (B, N, 3), metres, of pixels (B, N, 2) at depth (B, N), metres."""
-    ones = torch.ones_like(depth)[..., None]
-    rays = torch.linalg.solve(K if K.ndim == 3 else K[None], torch.cat([pixels, ones], -1).transpose(1, 2)).transpose(
-        1, 2
-    )
-    return rays * depth[..., None]
+    K = K if K.ndim == 3 else K[None]
+    (a, b), (c, d) = (K[:, i, :2].unbind(-1) for i in (0, 1))
+    # written out: the last row of K is 0 0 1, and ONNX has no solver
+    inverse = torch.stack([d, -b, -c, a], -1).unflatten(-1, (2, 2)) / (a * d - b * c)[:, None, None]
+    rays = (pixels - K[:, None, :2, 2]) @ inverse.transpose(1, 2)
+    return torch.cat([rays, torch.ones_like(depth)[..., None]], -1) * depth[..., None]
 
 
 def resize_affine(scale: float | Tensor) -> Tensor:

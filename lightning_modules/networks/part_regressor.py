@@ -52,7 +52,7 @@ class PartRegressor(nn.Module):
             regions: (B, J, 12, 12) 1 where a joint's network looks closely, else 0.
         """
         check_shape("picture", picture, ("B", 1, PICTURE_SIZE, PICTURE_SIZE))
-        check_shape("regions", regions, (len(picture), self.joints, GRID, GRID))
+        check_shape("regions", regions, (picture.shape[0], self.joints, GRID, GRID))
         maps = F.max_pool2d(self.first(picture), 2)  # (B, J * 32, 12, 12)
         masked = maps.unflatten(1, (self.joints, _FIRST)) * regions[:, :, None].to(maps.dtype)
         branches = (
