@@ -86,6 +86,15 @@ def test_every_network_learns_from_the_total():
     assert module.fitted.pixels.isfinite().all()
 
 
+def test_what_has_no_mask_is_seen_whole():
+    module, batch = stirred().train(), rendered_hands()
+    unmasked = batch | {"has_mask": torch.tensor([True, False]), "mask": batch["mask"].clone()}
+    unmasked["mask"][1] = 0  # as datasets without masks arrive
+    found = module.estimate(HandBatch(unmasked)).evidence
+    torch.testing.assert_close(found.features[1], found.masked_features[1])
+    assert (found.features[0] - found.masked_features[0]).abs().max() > 1e-4
+
+
 def test_losses_act_only_where_labels_are():
     module, batch = stirred(), rendered_hands()
     estimate = module.estimate(batch)
