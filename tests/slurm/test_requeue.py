@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.slurm.cluster import cluster, job_state, reason_to_skip, wait_for
+from tests.slurm.nodes import end_node, node_of, node_state, start_node
 from tests.test_resume import RENDERED
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,22 @@ def test_a_job_whose_time_ends_is_queued_again_until_it_is_done(train, slurm, wh
     assert state in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
     assert finish(train, job, slurm) >= 1
     assert_same_end(train.runs / "job" / "limit", whole)
+
+
+def test_a_job_whose_node_dies_is_queued_again_and_goes_on_on_the_other(train, slurm, whole):
+    job = submit(train, slurm, experiment(train, pause=0.5), run_id="dead")
+    folder = train.runs / "job" / "dead"
+    wait_for_rows(folder)
+    node = node_of(job, slurm)
+    end_node(node, slurm)
+    try:
+        wait_for(lambda: job_state(job, slurm)[1] == 1, 300, "requeue")
+        assert node_state(node, slurm).startswith("down"), "not the node's death, but something else ended the job"
+        assert finish(train, job, slurm) == 1
+    finally:
+        start_node(node, slurm)
+        wait_for(lambda: node_state(node, slurm) == "idle", 60, "return of the node")
+    assert_same_end(folder, whole)
 
 
 def test_two_nodes_agree_on_the_step_in_which_they_stop(train, slurm):
