@@ -27,9 +27,9 @@ class RunState(Callback):
         self.data_config = data_config
         self._random: dict[str, Any] | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A run that died before its first checkpoint begins anew, and so do its logs."""
-        if stage == "fit" and trainer.ckpt_path is None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that died before its first checkpoint begins anew, and so do its logs; before, no path is known."""
+        if trainer.ckpt_path is None:
             for logger in trainer.loggers:
                 if isinstance(logger, RunCSVLogger):
                     logger.keep_before(0)

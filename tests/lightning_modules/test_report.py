@@ -121,6 +121,7 @@ def test_a_run_that_went_on_reports_all_of_it(train):
     losses = next(trace for trace in figures[0]["data"] if trace["name"] == "train/loss")
     metrics = read_metrics(cli.folder / "metrics.csv")["train/loss"]
     assert np.allclose(decoded(losses["x"]), metrics[:, 0]) and np.allclose(decoded(losses["y"]), metrics[:, 1])
+    assert metrics[:2, 0].tolist() == [0, 1] and metrics[-1, 1] < metrics[0, 1]  # the first sitting's are there
     assert "4 in 0.0 min, 2 sittings" in "".join(elements.texts.values())
 
 
