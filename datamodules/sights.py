@@ -147,7 +147,7 @@ def count_inputs(files: Sequence[Path], every: int = 1) -> int:
     """About how many `each_input` gives: videos say how many frames they have, not always rightly."""
     counted = 0
     for path in files:
-        counted += max(1, _frame_count(path) // every) if path.suffix.lower() in VIDEOS else 1
+        counted += max(1, _frame_count(path) // max(1, every)) if path.suffix.lower() in VIDEOS else 1
     return counted
 
 
