@@ -22,10 +22,16 @@ def run_here(record: Record, run: SweepRun, python: str, extra: list[str]) -> No
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"{run.run_id}: {shlex.join(words)}", flush=True)
     with open(log, "a") as output:
-        done = subprocess.run(words, env=os.environ | {"RUN_ID": run.run_id}, stdout=output, stderr=subprocess.STDOUT)
-    if done.returncode > 128 or done.returncode < 0:
+        environ = os.environ | {"RUN_ID": run.run_id}
+        process = subprocess.Popen(words, env=environ, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # the run has it, too, and saves itself
+            process.wait()
+            raise
+    if code > 128 or code < 0:
         raise SweepError(f"{run.run_id} was stopped by a signal ({log}); the same command goes on with it")
-    run.state = "failed" if done.returncode else "finished"
+    run.state = "failed" if code else "finished"
     record.save()
 
 

@@ -31,13 +31,18 @@ print(json.dumps({{"proposals": [{{"model.init_args.lr": (number + 1) / 1000}} f
 """
 # stands for the interpreter: the error of a run is its distance to 0.003, with a worse value behind it
 PYTHON = """#!{python}
-import os, pathlib, sys
+import os, pathlib, signal, sys, time
 options = dict(word.lstrip("-").split("=", 1) for word in sys.argv if "=" in word)
 lr = float(options["model.init_args.lr"])
 if lr == float(os.environ.get("FAILS", "-1")):
     sys.exit("a bad proposal")
 folder = pathlib.Path(options["runs"], "vae_rendered", os.environ["RUN_ID"])
-folder.mkdir(parents=True)
+folder.mkdir(parents=True, exist_ok=True)
+if os.environ.get("INTERRUPTED"):
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(1)
+    folder.with_suffix(".saved").touch()
+    sys.exit(130)
 error = abs(lr - 0.003)
 folder.joinpath("metrics.csv").write_text(f"step,val/error\\n1,{{error}}\\n2,\\n3,nan\\n4,{{error + 1}}\\n")
 """
@@ -87,6 +92,15 @@ def test_a_sweep_whose_first_run_fails_stops_and_shows_why(sweep, monkeypatch):
     monkeypatch.setenv("FAILS", "0.001")
     with pytest.raises(SystemExit, match=r"run tiny-000 failed.*(?s:.*)a bad proposal\n\nmend it"):
         sweep("--count=3")
+
+
+def test_a_sweep_that_is_interrupted_waits_until_its_run_is_saved_and_goes_on(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERRUPTED", "1")
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        sweep("--count=1")
+    assert (tmp_path / "runs" / "vae_rendered" / "tiny-000.saved").is_file()
+    monkeypatch.delenv("INTERRUPTED")
+    assert [(row["run_id"], row["state"]) for row in sweep("--count=1")] == [("tiny-000", "finished")]
 
 
 def test_another_sweep_of_the_same_name_and_a_missing_engine_are_refused(sweep, tmp_path, monkeypatch):
