@@ -12,7 +12,8 @@ from slurm.sweep_record import Record, SweepError, SweepRun
 
 ROOT = Path(__file__).parent.parent
 _POLL_S = 10.0
-_GOOD, _BAD = {"COMPLETED"}, {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
+# not NODE_FAIL: such a job is queued again
+_GOOD, _BAD = {"COMPLETED"}, {"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"}
 
 
 def run_here(record: Record, run: SweepRun, python: str, extra: list[str]) -> None:
