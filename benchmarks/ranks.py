@@ -110,7 +110,8 @@ def run(folder: Path, name: str, changes: dict[str, object]) -> Arm:
     per_step = int(str(changes.get("trainer.accumulate_grad_batches", 1)))
     losses = [float(line) for line in (made / _TRACE).read_text().split()]
     steps = [sum(losses[i : i + per_step]) for i in range(0, len(losses), per_step)]  # each is divided by their number
-    return Arm(steps, last["state_dict"], _validated(made / "metrics.csv"), last["global_step"])
+    weights = {key: value for key, value in last["state_dict"].items() if isinstance(value, Tensor)}
+    return Arm(steps, weights, _validated(made / "metrics.csv"), last["global_step"])
 
 
 def _validated(metrics: Path) -> dict[str, float]:
@@ -149,6 +150,8 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         arms = {arm: run(Path(name), arm, changes) for arm, changes in ARMS.items()}
+        for arm, found in arms.items():
+            print(f"{arm}: {differences(found, arms[ONE])}", file=sys.stderr, flush=True)
         uneven = run(Path(name), "uneven", UNEVEN)
     for arm, found in arms.items():
         far = differences(found, arms[ONE])
