@@ -101,17 +101,24 @@ def _machine() -> str:
 
 
 def _test_tables(metrics: Path) -> list[str]:
-    """The errors of the last test of metrics.csv."""
+    """The errors of the last test of metrics.csv; of the best validation where the run was not tested."""
     with open(metrics, newline="") as file:
-        tests = [row for row in csv.DictReader(file) if row.get("test/joints_root_mm")]
-    if not tests:
-        return ["The run was not tested."]
-    rows = error_rows({name: float(value) for name, value in tests[-1].items() if name.startswith("test/") and value})
+        logged = list(csv.DictReader(file))
+    tests = [row for row in logged if row.get("test/joints_root_mm")]
+    judged = [row for row in logged if row.get("val/joints_root_mm")]
+    if not tests and not judged:
+        return ["The run was neither tested nor validated."]
+    stage = "test/" if tests else "val/"
+    last = tests[-1] if tests else min(judged, key=lambda row: float(row["val/joints_root_mm"]))
+    named = {"test/" + name.removeprefix(stage): value for name, value in last.items() if name.startswith(stage)}
+    rows = error_rows({name: float(value) for name, value in named.items() if value})
     cells = [
         (f"{domain or 'all'}: {what.replace('_', ' ')}", *(f"{errors[key]:.1f}" for key in ALIGNMENTS if key in errors))
         for (domain, what), errors in rows.items()
     ]
-    return _table(("mm", *ALIGNMENTS.values()), [row for row in cells if len(row) == 1 + len(ALIGNMENTS)])
+    whole = [row for row in cells if len(row) == 1 + len(ALIGNMENTS)]
+    said = [] if tests else ["Not tested yet; this is its best validation, on few rendered hands.", ""]
+    return said + _table(("mm", *ALIGNMENTS.values()), whole)
 
 
 def _real_table(path: Path) -> list[str]:
