@@ -6,7 +6,7 @@ CONFIG ?= configs/deephps_rendered.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-all gpu-test lint install peers sweeps-env clean
+.PHONY: train test test-all gpu-test lint install peers sweeps-env weights clean
 
 train: $(VENV)/.run-$(DEVICE) ## train the default experiment on rendered hands
 	$(BIN)/python train.py fit --config $(CONFIG) $(ARGS)
@@ -64,6 +64,22 @@ $(VENV)/.run-$(DEVICE): $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.dev-$(DEVICE): $(VENV)/.run-$(DEVICE)
 	$(INSTALL) -e ".[$(DEVICE),dev]"
 	touch $@
+
+# trains what weights/ holds, in the order that steps need each other, and converts it; RUN_ID lets a stopped run go on
+TRAIN := $(BIN)/python train.py fit --config
+weights: export WANDB_MODE := disabled
+weights: $(VENV)/.run-$(DEVICE)
+	RUN_ID=weights $(TRAIN) configs/weights/deephps.yaml
+	RUN_ID=weights $(TRAIN) configs/weights/dhpe.yaml
+	RUN_ID=weights $(TRAIN) configs/neverova_segmentation.yaml
+	$(BIN)/python -m datamodules.patch_dictionary runs/patches.safetensors
+	RUN_ID=weights $(TRAIN) configs/neverova_weak.yaml
+	RUN_ID=weights $(TRAIN) configs/neverova_regression.yaml
+	for name in deephps dhpe; do \
+	  $(BIN)/python -m lightning_modules.weights runs/$$name/weights/checkpoints/best.ckpt weights/$$name.safetensors || exit 1; \
+	done
+	$(BIN)/python -m lightning_modules.weights runs/neverova_regression/weights/checkpoints/best.ckpt \
+	  weights/neverova.safetensors --eight-bits regressor.hidden
 
 clean: ## the environments; never runs/
 	rm -rf $(VENV) .venv-peers .venv-sweeps

@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
         if arguments.onnx.exists() and not arguments.overwrite:
             raise FileExistsError(f"{arguments.onnx}: there already; give --overwrite or another --onnx")
         for module in ("onnx", "onnxscript", "onnxruntime"):
-            require_module(module, "predict.py export", "run `make install DEV=1`, or pip install it")
+            require_module(module, "predict.py export", f"{sys.executable} -m pip install {module} -c constraints.txt")
         from lightning_modules.predicting import default_checkpoints
 
         checkpoint = arguments.ckpt or default_checkpoints()[0]
