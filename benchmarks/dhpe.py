@@ -1,6 +1,6 @@
 """Speed of DHPE: training, the share of it that waits for data, refinement at test time, prediction; a peer's renderer.
 
-    python -m benchmarks.dhpe [--save]
+    python -m benchmarks.dhpe [--parts ours peer waiting] [--save]
 
 Runs in the peers' environment (`make peers`: deodr); started from another one, it starts itself there if it exists.
 Networks and pictures are those of configs/dhpe_rendered.yaml on a CPU, the paper's (ResNet-50, the full pose machine,
@@ -8,6 +8,7 @@ Networks and pictures are those of configs/dhpe_rendered.yaml on a CPU, the pape
 waiting comes from a short training with pictures rendered by workers on the same cores. An iteration of refinement is
 eq. 13 with its features of what the mesh covers. Prediction includes all 50 iterations. The peer is the same method
 with masks by deodr on a CPU, one picture at a time, and by nvdiffrast's own antialiasing on a GPU, where installed.
+Times on a CPU are processor time of one thread, which other work on the machine disturbs less; waiting is wall-clock.
 """
 
 import argparse
@@ -40,7 +41,8 @@ PEERS_PYTHON = Path(__file__).parent.parent / ".venv-peers" / "bin" / "python"
 TRAINING_BATCH = 32
 REFINED_BATCHES = (1, 32)
 ITERATIONS = 5  # of refinement that are timed
-REPEATS = 5
+REPEATS = 3
+PARTS = ("ours", "peer", "waiting")
 PREDICTED = {"unrefined": 0, "refined": 50}  # iterations of refinement in a prediction
 TRAIN_STEPS, WARM_UP = 40, 10  # of the training whose waiting is measured
 NEXT, STEP = "[_TrainingEpochLoop].train_dataloader_next", "run_training_batch"
@@ -92,14 +94,14 @@ def batch_of(count: int, size: int, device: str) -> HandBatch:
 
 def seconds(call: Callable[[], object], device: str) -> float:
     """Median time of `call`, after one to warm up."""
-    times = []
+    times, clock = [], time.perf_counter if device == "cuda" else time.process_time
     for run in range(REPEATS + 1):
-        start = time.perf_counter()
+        start = clock()
         call()
         if device == "cuda":
             torch.cuda.synchronize()
         if run:
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
     return median(times)
 
 
@@ -129,26 +131,24 @@ def iteration_ms(method: DHPE, batch: HandBatch, device: str) -> float:
     return 1000 * (refine(2 * ITERATIONS) - refine(ITERATIONS)) / ITERATIONS
 
 
-def measure(device: str) -> dict[str, float]:
-    """All figures but the share of waiting, of ours and of the peer's renderer."""
+def measure(device: str, label: str, kind: type[DHPE]) -> dict[str, float]:
+    """All figures but the share of waiting, of a method whose figures end in `label`."""
     networks, size = settings(device)
     whole = batch_of(max(TRAINING_BATCH, *REFINED_BATCHES), size, device)
     figures: dict[str, float] = {}
-    peer = peer_of(device)
-    for label, kind in ({"ours": DHPE} | ({peer[0]: peer[1]} if peer else {})).items():
-        torch.manual_seed(0)
-        method = kind(**networks).to(device)
-        step = training_step(method, first(whole, TRAINING_BATCH), device)
-        figures[f"{device}_training_steps_s_b{TRAINING_BATCH}_{label}"] = 1 / seconds(step, device)
-        for count in REFINED_BATCHES:
-            taken = iteration_ms(method, first(whole, count), device)
-            figures[f"{device}_refinement_ms_iteration_b{count}_{label}"] = taken
-        one = first(whole, 1)
-        for what, iterations in PREDICTED.items():
-            method.hparams.refinement_steps = iterations
-            with torch.inference_mode():
-                taken = seconds(lambda: method.predict_step(one, 0), device)  # noqa: B023
-            figures[f"{device}_prediction_ms_b1_{what}_{label}"] = 1000 * taken
+    torch.manual_seed(0)
+    method = kind(**networks).to(device)
+    step = training_step(method, first(whole, TRAINING_BATCH), device)
+    figures[f"{device}_training_steps_s_b{TRAINING_BATCH}_{label}"] = 1 / seconds(step, device)
+    for count in REFINED_BATCHES:
+        taken = iteration_ms(method, first(whole, count), device)
+        figures[f"{device}_refinement_ms_iteration_b{count}_{label}"] = taken
+    one = first(whole, 1)
+    for what, iterations in PREDICTED.items():
+        method.hparams.refinement_steps = iterations
+        with torch.inference_mode():
+            taken = seconds(lambda: method.predict_step(one, 0), device)
+        figures[f"{device}_prediction_ms_b1_{what}_{label}"] = 1000 * taken
     return figures
 
 
@@ -199,13 +199,22 @@ def wait_share(device: str) -> float:
 def main() -> None:
     """Measure, print, and save if asked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/dhpe.json")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if peer_of(device) is None and device == "cpu" and PEERS_PYTHON.exists():
         os.execv(PEERS_PYTHON, [str(PEERS_PYTHON), "-m", "benchmarks.dhpe", *sys.argv[1:]])
-    figures = {name: round(value, 3) for name, value in measure(device).items()}
-    figures[f"{device}_wait_share"] = round(wait_share(device), 4)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    figures: dict[str, float] = {}
+    if "ours" in arguments.parts:
+        figures |= measure(device, "ours", DHPE)
+    if "peer" in arguments.parts and (peer := peer_of(device)):
+        figures |= measure(device, *peer)
+    if "waiting" in arguments.parts:
+        figures[f"{device}_wait_share"] = wait_share(device)
+    figures = {name: round(value, 4) for name, value in figures.items()}
     table = Table("what", "figure")
     for name, value in figures.items():
         table.add_row(name, f"{value:g}")

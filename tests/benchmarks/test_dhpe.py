@@ -18,9 +18,8 @@ def tiny(monkeypatch):
     monkeypatch.setattr(speed, "PREDICTED", {"unrefined": 0, "refined": 5})
 
 
-def test_training_refinement_and_prediction_are_timed(tiny, monkeypatch):
-    monkeypatch.setattr(speed, "peer_of", lambda device: None)
-    figures = speed.measure("cpu")
+def test_training_refinement_and_prediction_are_timed(tiny):
+    figures = speed.measure("cpu", "ours", DHPE)
     wanted = {f"cpu_refinement_ms_iteration_b{count}_ours" for count in (1, 2)}
     wanted |= {f"cpu_prediction_ms_b1_{what}_ours" for what in ("unrefined", "refined")}
     assert set(figures) == wanted | {"cpu_training_steps_s_b2_ours"}
