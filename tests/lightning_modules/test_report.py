@@ -160,6 +160,7 @@ def test_a_report_draws_its_curves_in_a_browser(tmp_path):
     with browser(420, 800) as window:
         window.open(path)
         assert window.errors() == [] and window.requests() == []
+        window.run("document.querySelector('.diagrams').scrollIntoView()")  # what is out of sight is not drawn
         lines = "return document.querySelectorAll('.plot .scatterlayer .js-line').length"
         window.wait(lambda: window.run(lines) == 2, "a curve in each of two diagrams")
         assert window.run("return document.documentElement.scrollWidth <= innerWidth")
