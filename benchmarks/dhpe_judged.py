@@ -1,15 +1,20 @@
 """How good a DHPE checkpoint is, iteration by iteration of its refinement at test time: joints and masks.
 
+    python -m benchmarks.dhpe_judged CHECKPOINT [--pictures 100] [--real FOLDER]
+
 In domain on the photo domain's test split, out of it on the real-world pictures of Ge et al. (CVPR 2019), whose joints
 are compared in the convention `ge` that was calibrated on half of that set's labels.
 """
 
+import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from rich.table import Table
 
 from benchmarks.experiment_runs import Figures
+from benchmarks.report import emit
 from datamodules.batch import HandBatch
 from datamodules.cropping import CropRule
 from datamodules.ge import Ge
@@ -19,6 +24,7 @@ from lightning_modules.dhpe import DHPE
 from lightning_modules.metrics import MeanPoseError, PointError
 from lightning_modules.normalised_hand import NormalisedHand, in_camera
 from lightning_modules.protocols.segmentation import Segmentation
+from lightning_modules.restore import restore_method
 
 ALIGNMENTS = ("root", "procrustes")
 MASK_MEASURES = ("per_pixel_pct", "per_class_pct", "mean_iou_pct", "frequency_weighted_iou_pct")  # of table 2
@@ -103,3 +109,27 @@ def score_masks(metric: Segmentation, method: DHPE, hand: NormalisedHand, batch:
     found, true = method.silhouette(hand, batch["rgb"].shape[-1]), batch["mask"]
     # label 0 would be left out: the background is class 1 here, the hand 2
     metric.update(*(1 + (mask[rows, 0] > 0.5).to(torch.uint8) for mask in (found, true)))
+
+
+def main() -> None:
+    """Judge a checkpoint and print its figures; nothing is kept."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", type=Path, help="of DHPE, or weights of it")
+    parser.add_argument("--pictures", type=int, default=100, help="of the photo domain's test split")
+    parser.add_argument("--real", type=Path, help="folder of Ge et al.'s real-world test set")
+    arguments = parser.parse_args()
+    method = restore_method(arguments.checkpoint)
+    sources = {"photo": photo_pictures(arguments.pictures, method.crop_size)}
+    if arguments.real is not None:
+        sources["real"] = real_pictures(arguments.real, method.crop_size)
+    figures: Figures = {}
+    for name, batches in sources.items():
+        figures |= {f"{name}: {figure}": value for figure, value in judged(method, batches).items()}
+    table = Table("what", "figure", title=f"iterations of refinement: {', '.join(map(str, SHOWN))}")
+    for name, value in figures.items():
+        table.add_row(name, " ".join(f"{each:.2f}" for each in (value if isinstance(value, list) else [value])))
+    emit("dhpe_judged", figures, table, save=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,12 @@
 """The plan of DHPE's tables, what a checkpoint is judged by, and the summary."""
 
 import json
+import sys
 
 import pytest
 import torch
 
+import benchmarks.dhpe_judged as dhpe_judged
 import benchmarks.dhpe_tables as dhpe_tables
 import benchmarks.experiment_runs as experiment_runs
 from benchmarks.dhpe_judged import ALIGNMENTS, MASK_MEASURES, judged, photo_pictures, real_pictures
@@ -14,11 +16,13 @@ from benchmarks.generated.ge import write_ge
 from lightning_modules.dhpe import DHPE
 from lightning_modules.metrics import PointError
 
+SETTINGS = {"backbone": "small", "joint_maps": "small", "refinement_steps": 2, "crop_size": 64}
+
 
 @pytest.fixture(scope="module")
 def method():
     torch.manual_seed(0)
-    method = DHPE("small", joint_maps="small", refinement_steps=2).eval()
+    method = DHPE(**SETTINGS).eval()
     torch.nn.init.normal_(method.networks.estimator.weight, std=0.01)
     return method
 
@@ -61,6 +65,17 @@ def test_iteration_zero_is_the_estimate_and_the_last_one_what_prediction_says(me
     assert found["joints_root_mm"][0] != found["joints_root_mm"][-1]
     assert found["pictures"] == 3 and found["mean_pose_procrustes_mm"] > 0
     assert all(len(found[measure]) == 2 and 0 < found[measure][0] < 100 for measure in MASK_MEASURES)
+
+
+def test_a_checkpoint_is_judged_by_a_command(method, tmp_path, monkeypatch, capsys):
+    facts = {"class_path": "lightning_modules.dhpe.DHPE", "init_args": SETTINGS}
+    state = {"state_dict": method.state_dict(), "handful": facts | {"hand_model": method.hand_model_id}}
+    torch.save(state, tmp_path / "dhpe.ckpt")
+    monkeypatch.setattr(sys, "argv", ["dhpe_judged", str(tmp_path / "dhpe.ckpt"), "--pictures=3"])
+    dhpe_judged.main()
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])["figures"]
+    expected = judged(method, photo_pictures(3, 64))
+    assert said["photo: pictures"] == 3 and said["photo: joints_root_mm"] == expected["joints_root_mm"]
 
 
 def test_real_pictures_come_with_joints_in_their_convention_and_without_masks(tmp_path, method):
