@@ -47,8 +47,8 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def parse() -> argparse.Namespace:
-    """The options."""
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The options, of the command line where no words are given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add(
@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     add(
         "--label-line", type=int, help="the frame's line of the labels, from 1 (default: the only one, or NYU's number)"
     )
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def run(arguments: argparse.Namespace) -> int:
