@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from datamodules.batch import HandBatch
 from lightning_modules.losses import check_loss
@@ -33,6 +34,10 @@ class HandMethod(LightningModule):
     shares: tuple[str, ...] = ("3d",)  # labels whose share in a batch is logged beside the losses
     export_fields: tuple[str, ...] = ()  # of the batch, that `exported` reads
     crop_size = 128  # pixels along the side of the crop that the networks are given outside training
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = nn.ModuleDict()  # of losses and shares, by name, once these are known; no part of a checkpoint
 
     @property
     def source_needs(self) -> dict[str, list[str]]:
@@ -86,10 +91,25 @@ class HandMethod(LightningModule):
         terms = self.losses(estimate, batch)
         logged = {f"{stage}/loss_{name}": term for name, term in terms.items()}
         logged |= {f"{stage}/{label}_share": batch[f"has_{label}"].float().mean() for label in self.shares}
-        judged = stage != "train"
-        size = len(batch["key"])  # means over batches weigh them by their size
-        self.log_dict(logged, on_epoch=judged, sync_dist=judged, batch_size=size, add_dataloader_idx=False)
+        size = len(batch["key"])
+        if stage == "train":
+            self.log_dict(logged, batch_size=size)
+        else:
+            self._log_means(logged, size)
         return estimate, terms["total"]
+
+    def _log_means(self, values: dict[str, Tensor], size: int) -> None:
+        """Log means over all samples of all ranks.
+
+        As metrics: where ranks have unequal numbers of samples, numbers that Lightning averages itself come out wrong,
+        as it rounds the mean of these numbers down (2.6: 7 and 6 samples make everything 13/12 as large).
+        """
+        for name, value in values.items():
+            if name not in self.means:
+                self.means[name] = MeanMetric().to(self.device)
+            self.means[name].update(value.detach(), weight=size)
+            where = {"on_step": False, "on_epoch": True, "add_dataloader_idx": False}
+            self.log(name, self.means[name], metric_attribute=f"means.{name}", **where)
 
     # -- optimiser
 
