@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from lightning_modules.networks.backbones import BackboneName, build_backbone, features_of_both
 from lightning_modules.networks.joint_maps import JOINTS, JointMaps, JointMapSize, joint_places
 
-
 BELIEVED = 0.2  # height of a map, of 1 at a joint, from which its maximum is taken at its word
 
 
