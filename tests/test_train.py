@@ -172,6 +172,7 @@ def test_a_run_leaves_config_metrics_checkpoints_and_pictures_in_its_folder(trai
         "checkpoints/last.ckpt",
         "pictures/step_0000004.png",
         "predictions/toy.npz",
+        "report.html",
     }
     table = capsys.readouterr().out
     assert "Test errors, mm" in table and "mean pose" in table and "Procrustes" in table
