@@ -10,6 +10,8 @@ from datamodules.batch import HandBatch
 from lightning_modules.method import HandMethod, as_pictured
 from lightning_modules.prediction import Frame, HandPrediction
 
+pytestmark = pytest.mark.slow  # converting joints compiles a fitter
+
 
 class Knowing(HandMethod):
     """Predicts the labels, moved."""

@@ -18,6 +18,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(speed, "PREDICTED", {"unrefined": 0, "refined": 5})
 
 
+@pytest.mark.slow
 def test_training_refinement_and_prediction_are_timed(tiny):
     figures = speed.measure("cpu", "ours", DHPE)
     wanted = {f"cpu_refinement_ms_iteration_b{count}_ours" for count in (1, 2)}

@@ -1,10 +1,13 @@
 """The speed of the cross-modal VAE is measured for both kinds of pictures."""
 
+import pytest
+
 import benchmarks.vae as vae
 from benchmarks.vae_release import PlainVAE
 from lightning_modules.cross_modal_vae import CrossModalVAE
 
 
+@pytest.mark.slow
 def test_training_and_prediction_of_both_modalities_are_timed(monkeypatch):
     monkeypatch.setattr(vae, "SIZES", {"small": ("small", 32)})
     monkeypatch.setattr(vae, "TRAINING_BATCH", 2)
