@@ -16,20 +16,18 @@ import importlib.util
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-import lightning
 import torch
-from lightning.pytorch.profilers import SimpleProfiler
 from rich.table import Table
 from torch import Tensor
 
 from benchmarks.dhpe_judged import photo_pictures
 from benchmarks.peer_rasterisers import DeodrSilhouette, deodr_pixels
 from benchmarks.report import emit
+from benchmarks.waiting import share_of_waiting
 from datamodules.batch import HandBatch
 from datamodules.cropping import CropRule
 from datamodules.rendered import RenderedHandsData
@@ -45,7 +43,6 @@ REPEATS = 3
 PARTS = ("ours", "peer", "waiting")
 PREDICTED = {"unrefined": 0, "refined": 50}  # iterations of refinement in a prediction
 TRAIN_STEPS, WARM_UP = 40, 10  # of the training whose waiting is measured
-NEXT, STEP = "[_TrainingEpochLoop].train_dataloader_next", "run_training_batch"
 
 
 class DeodrDHPE(DHPE):
@@ -157,13 +154,6 @@ def first(batch: HandBatch, count: int) -> HandBatch:
     return HandBatch({field: value[:count] for field, value in batch.items()})
 
 
-class _Durations(SimpleProfiler):
-    """Records and prints nothing: the benchmark's last line is its figures."""
-
-    def summary(self) -> str:
-        return ""
-
-
 def wait_share(device: str) -> float:
     """Share of training time spent in waiting for the next batch, networks and workers on the same cores."""
     networks, size = settings(device)
@@ -176,24 +166,14 @@ def wait_share(device: str) -> float:
         epoch_size=10**6,
         num_workers=1 if device == "cpu" else (os.cpu_count() or 2) - 1,
     )
-    profiler = _Durations()
-    trainer = lightning.Trainer(
+    return share_of_waiting(
+        DHPE(**networks),
+        data,
+        TRAIN_STEPS,
+        WARM_UP,
         accelerator="gpu" if device == "cuda" else "cpu",
         precision="bf16-mixed" if device == "cuda" else "32-true",
-        max_steps=TRAIN_STEPS,
-        profiler=profiler,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on validation and more workers
-        trainer.fit(DHPE(**networks), data)
-    waited = sum(profiler.recorded_durations[NEXT][WARM_UP:TRAIN_STEPS])
-    worked = sum(profiler.recorded_durations[STEP][WARM_UP:TRAIN_STEPS])
-    return waited / (waited + worked)
 
 
 def main() -> None:

@@ -13,14 +13,12 @@ import argparse
 import os
 import statistics
 import time
-import warnings
 
-import lightning
 import torch
-from lightning.pytorch.profilers import SimpleProfiler
 from rich.table import Table
 
 from benchmarks.report import emit
+from benchmarks.waiting import share_of_waiting
 from datamodules.rendered import RenderedHandsData
 from lightning_modules.deephps import DeepHPS
 
@@ -28,7 +26,6 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 WARM_UP = 12  # batches per worker: numba loads its cache, prefetched batches run out, memory settles
 BATCHES, REPEATS = 20, 7  # batches per measurement; the median of so many measurements counts
 TRAIN_STEPS, TRAIN_BATCH = 60, 128
-NEXT, STEP = "[_TrainingEpochLoop].train_dataloader_next", "run_training_batch"
 
 
 def throughput(data: RenderedHandsData) -> float:
@@ -58,13 +55,6 @@ def settings(**changes: object) -> RenderedHandsData:
     return RenderedHandsData(**{"batch_size": 256, "epoch_size": 10**7, "num_workers": CORES, **changes})
 
 
-class _Durations(SimpleProfiler):
-    """Records and prints nothing: the benchmark's last line is its figures."""
-
-    def summary(self) -> str:
-        return ""
-
-
 def wait_share() -> float:
     """Share of training time spent in waiting for the next batch, networks and workers on the same cores."""
     data = RenderedHandsData(
@@ -75,22 +65,8 @@ def wait_share() -> float:
         modalities=["depth"],
         hide={"sensor": ["mesh", "parts"]},
     )
-    profiler = _Durations()
-    trainer = lightning.Trainer(
-        max_steps=TRAIN_STEPS,
-        profiler=profiler,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on validation and more workers
-        trainer.fit(DeepHPS("small", "tiny", "tiny", loss="distance"), data)
-    waited = sum(profiler.recorded_durations[NEXT][WARM_UP:TRAIN_STEPS])
-    worked = sum(profiler.recorded_durations[STEP][WARM_UP:TRAIN_STEPS])
-    return waited / (waited + worked)
+    method = DeepHPS("small", "tiny", "tiny", loss="distance")
+    return share_of_waiting(method, data, TRAIN_STEPS, WARM_UP)
 
 
 def main() -> None:
