@@ -8,19 +8,30 @@ folder with the real-world test set of Ge et al. (CVPR 2019), on which every run
 chosen.
 """
 
-import argparse
 import csv
 import time
 from pathlib import Path
 from statistics import mean
 
 import matplotlib
-import yaml
 from rich.console import Group
 from rich.table import Table
 
 from benchmarks.dhpe_judged import ALIGNMENTS, MASK_MEASURES, SHOWN, judged, photo_pictures, real_pictures
-from benchmarks.experiment_runs import Figures, Run, keep, kept_figures, missing, options, seeded, spread, train
+from benchmarks.experiment_runs import (
+    Figures,
+    Run,
+    keep,
+    kept_figures,
+    listed,
+    missing,
+    options,
+    read_budget,
+    seeded,
+    spread,
+    table_parser,
+    train,
+)
 from benchmarks.report import RESULTS, emit
 from lightning_modules.restore import restore_method
 
@@ -44,11 +55,7 @@ class Budget:
     """
 
     def __init__(self, name: str, config: Path = CONFIG) -> None:
-        self._content = yaml.safe_load(config.read_text())
-        budgets = self._content["budgets"]
-        if name not in budgets:
-            raise ValueError(f"budget: expected one of {', '.join(budgets)}, got {name!r}; add it to {config}")
-        self.name, self._base = name, budgets[name]
+        self.name, (self._content, self._base) = name, read_budget(config, name)
         self.pictures, self.size = self._base["pictures"], self._base["overrides"]["data.init_args.image_size"]
 
     def plan(self, seeds: int) -> list[Run]:
@@ -209,17 +216,12 @@ def make(runs: list[Run], budget: Budget, runs_folder: Path, real: Path | None) 
 
 def main() -> None:
     """Make what is missing, then print and save the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--budget", default="cpu", help="one of the budgets in the configuration")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--list", action="store_true", help="say what is there and what is missing, run nothing")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
+    parser = table_parser(__doc__)
     parser.add_argument("--real", type=Path, help="folder of Ge et al.'s real-world test set, to judge on as well")
     arguments = parser.parse_args()
     budget = Budget(arguments.budget)
     runs = budget.plan(arguments.seeds)
-    absent = missing(runs, arguments.runs)
-    print(f"{len(runs) - len(absent)} of {len(runs)} runs are there; missing: {[run.name for run in absent]}")
+    listed(runs, arguments.runs)
     if arguments.real is None:
         print("real pictures: no folder is named by --real, so no run is judged on them now")
     if not arguments.list:

@@ -6,11 +6,9 @@ Sizes and arms stand in configs/benchmarks/vae_tables.yaml. Each arm x seed is o
 in benchmarks/results/vae_tables/. What is there, made by the same command, is not run again.
 """
 
-import argparse
 from pathlib import Path
 from statistics import mean
 
-import yaml
 from rich.table import Table
 
 from benchmarks.experiment_runs import (
@@ -20,8 +18,10 @@ from benchmarks.experiment_runs import (
     last_values,
     missing,
     options,
+    read_budget,
     seeded,
     spread,
+    table_parser,
     train,
 )
 from benchmarks.report import emit
@@ -35,10 +35,7 @@ IN_PICTURE = "joints_2d_px"  # of arms that decode 2D
 
 def plan(budget: str, seeds: int, config: Path = CONFIG) -> list[Run]:
     """All runs of a budget, seed by seed: a stopped command leaves whole comparisons."""
-    content = yaml.safe_load(config.read_text())
-    if budget not in content["budgets"]:
-        raise ValueError(f"budget: expected one of {', '.join(content['budgets'])}, got {budget!r}; add it to {config}")
-    base = content["budgets"][budget]
+    content, base = read_budget(config, budget)
     labelled = base["labelled"]
     arms = {arm: fully_labelled(labelled) | own for arm, own in content["arms"].items()}
     arms |= share_arms(content["shares"], labelled)
@@ -100,12 +97,8 @@ def summary(runs: list[Run]) -> tuple[Table, dict[str, float]]:
 
 def main() -> None:
     """Run what is missing, then print and save the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--budget", default="cpu", help="one of the budgets in the configuration")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = table_parser(__doc__)
     parser.add_argument("--arms", nargs="+", help="run these alone of what is missing (default: all)")
-    parser.add_argument("--list", action="store_true", help="run nothing: print and save the table of what is there")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs themselves")
     arguments = parser.parse_args()
     runs = plan(arguments.budget, arguments.seeds)
     for arm in arguments.arms or ():
