@@ -10,7 +10,6 @@ weight of its column. The card beside it, weights/<name>.md, is written from the
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lightning_modules.callbacks.checkpoints import FACTS, check_facts, is_plain
+from lightning_modules.checkout import commit
 from lightning_modules.checkpoint_io import write_whole
 from lightning_modules.run_folder import folder_of_checkpoint
 
@@ -75,7 +75,7 @@ def convert(checkpoint: Path, target: Path, eight_bits: list[str] | tuple[str, .
         else:
             tensors[name] = _in_half(tensor)
     facts = check_facts(torch.load(checkpoint, map_location="cpu", weights_only=True), checkpoint)
-    header = {FACTS: facts, _SAID: said, "config": run_config(checkpoint), "commit": _commit()}
+    header = {FACTS: facts, _SAID: said, "config": run_config(checkpoint), "commit": commit()}
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {HEADER: _plain_json(header)})
     write_whole(target, content)
 
@@ -138,12 +138,6 @@ def _in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """(..., N, M) int8 and its scale (..., 1, M)."""
     scale = tensor.abs().amax(-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / _STEPS
     return (tensor / scale).round().to(torch.int8), scale
-
-
-def _commit() -> str:
-    """The commit of the code that converts; empty outside a git checkout."""
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What W&B is told of a run besides metrics: configuration, commit, hand model, data; its checkpoints on request."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_modules.checkout import commit
 from lightning_modules.run_folder import LAST
 
 KEPT = ("best.ckpt", LAST)
@@ -36,7 +36,7 @@ class WandbRun(Callback):
                 )
             fingerprint = getattr(trainer.datamodule, "training_fingerprint", None)  # of this project's data
             facts = {
-                "commit": commit(),
+                "commit": commit() or "unknown",
                 "hand_model": getattr(pl_module, "hand_model_id", None),
                 "data_fingerprint": fingerprint() if fingerprint else {},
             }
@@ -55,15 +55,6 @@ class WandbRun(Callback):
                 if path.is_file():
                     artifact.add_file(str(path))
             run.log_artifact(artifact)
-
-
-def commit() -> str:
-    """The commit of this code's checkout, with -dirty where tracked files differ from it; unknown outside of one."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _runs(trainer: Trainer) -> list[Any]:
