@@ -40,7 +40,7 @@ def main() -> None:
     require_install()
     try:
         skipped = run(arguments)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         print(f"predict.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     if skipped:

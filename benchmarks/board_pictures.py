@@ -11,7 +11,17 @@ import torch
 from datamodules.batch import HandBatch
 from lightning_modules.page import PageEntry, write_page
 from lightning_modules.prediction import HandPrediction
-from ops.drawing import PREDICTED_COLOUR, TRUE_COLOUR, Picture, bgr_bytes, caption, draw_skeleton, enlarge, shade_depth
+from ops.drawing import (
+    PREDICTED_COLOUR,
+    TRUE_COLOUR,
+    Picture,
+    bgr_bytes,
+    caption,
+    draw_skeleton,
+    enlarge,
+    shade_depth,
+    write_picture,
+)
 from ops.hand_model import open_hand
 
 CELL = 256  # pixels along a drawn picture
@@ -31,7 +41,7 @@ def draw_board(path: Path, shown: Mapping[str, Shown]) -> None:
         if not columns:
             columns.append(_column("truth", hands, true=True))
         columns.append(_column(name, hands, true=False))
-    cv2.imwrite(str(path), np.hstack([np.vstack(column) for column in columns]))
+    write_picture(path, np.hstack([np.vstack(column) for column in columns]))
 
 
 def _column(title: str, shown: Shown, true: bool) -> list[Picture]:

@@ -18,7 +18,7 @@ from lightning_modules.placing import in_camera
 from lightning_modules.prediction import HandPrediction, hand_of
 from lightning_modules.prediction_files import write_joints, write_mesh, write_predictions
 from ops.camera import project
-from ops.drawing import Picture
+from ops.drawing import Picture, write_picture
 from ops.hand_model import open_hand
 from ops.patch_restoration import PatchDictionary, restore
 from ops.rotation import matrix_to_axis_angle
@@ -174,7 +174,7 @@ def write_results(
         drawn = draw_overlay(
             *pictures, sight.K, hand.seen["crop"][0], joints, vertices, model, str(facts["method"]), parts
         )
-        cv2.imwrite(str(files["overlay.png"]), drawn, [cv2.IMWRITE_PNG_COMPRESSION, 1])  # thrice as fast
+        write_picture(files["overlay.png"], drawn, [cv2.IMWRITE_PNG_COMPRESSION, 1])  # thrice as fast
     if "joints.json" in files:
         write_joints(files["joints.json"], joints, pixels[0], facts | said_of(sight, hand))
     for kind in {"mesh.obj", "mesh.glb"} & set(files):

@@ -1,5 +1,6 @@
 """Drawing hands on pictures: skeletons, depth in grey, part colours, sheets of tiles. Colours are BGR (OpenCV)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -94,15 +95,15 @@ def tile(pictures: list[Picture], columns: int) -> Picture:
     return np.vstack(rows)
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write a PNG or JPEG, whichever the path's suffix says; its folder is made.
+def write_picture(path: Path, picture: Picture, parameters: Sequence[int] = ()) -> None:
+    """Write a PNG or JPEG, whichever the path's suffix says; its folder is made. `parameters` are those of OpenCV.
 
     Raises:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        written = cv2.imwrite(str(path), picture)  # says no, rather than why
+        written = cv2.imwrite(str(path), picture, parameters)  # says no, rather than why
     except cv2.error as error:
         raise OSError(f"{path}: expected a name that ends in .png or .jpg") from error
     if not written:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ops.drawing import Picture, draw_skeleton, tile
+from ops.drawing import Picture, draw_skeleton, tile, write_picture
 
 CELL = 128  # pixels along a side
 _COLUMNS = 8
@@ -34,9 +34,7 @@ class LatentSamples(Callback):
             return
         z = torch.randn(self.samples, pl_module.hparams.latent, generator=torch.Generator().manual_seed(0))
         sheet = decoded_sheet(pl_module, z.to(pl_module.device))
-        folder = Path(trainer.default_root_dir, "samples")
-        folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"step_{trainer.global_step:07d}.png"), sheet)
+        write_picture(Path(trainer.default_root_dir, "samples", f"step_{trainer.global_step:07d}.png"), sheet)
 
 
 @torch.no_grad()
