@@ -6,11 +6,13 @@ A kill is SIGKILL, SIGTERM, SIGUSR1 or SIGINT (Ctrl-C) in turn, at a random mome
 which begins with the rest of the set-up: in a step, in a validation, in a save; every fifth is a SIGKILL while a
 checkpoint's file is being written. Identical are weights, optimiser, schedule and metrics.csv.
 
-Runs are forks of a process that has imported what they need: a kill costs a third of the time, and what is tested
-begins behind the imports. With --folder the kills that are done are kept there, and a later start goes on.
+Runs are forks of a server process that has imported what they need and nothing else: a kill costs a third of the time,
+and what is tested begins behind the imports. A run that is not over in ten minutes is an error that shows its log. With
+--folder the kills that are done are kept there, and a later start goes on.
 """
 
 import argparse
+import faulthandler
 import importlib
 import json
 import multiprocessing
@@ -24,9 +26,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 import yaml
@@ -42,7 +45,9 @@ KILLS = {each.name: each for each in (signal.SIGKILL, signal.SIGTERM, signal.SIG
 KILLS[WRITING] = signal.SIGKILL
 IMPORTED = ("lightning_modules.cli", "lightning_modules.deephps", "datamodules.rendered", "train")
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers")
+PATIENCE_S = 600  # with a run, which takes seconds
 _TRACE = "steps.txt"
+_SERVER = multiprocessing.get_context("forkserver")  # a fork of this process would lack its threads, and might wait
 
 
 class Killed(NamedTuple):
@@ -92,8 +97,7 @@ class Bench:
             raise ValueError(
                 f"--folder: {folder} holds kills of another experiment; give another folder, or the same --steps"
             )
-        for name in IMPORTED:
-            importlib.import_module(name)
+        _SERVER.set_forkserver_preload(list(IMPORTED))
         if not self.config.exists():
             folder.mkdir(parents=True, exist_ok=True)
             self.finish(self.start("whole", text))
@@ -109,21 +113,40 @@ class Bench:
         if text is not None:
             config.write_text(text)
         words = ["fit", f"--config={config}", f"--runs={self.folder / 'runs'}", "--experiment=small"]
-        process = multiprocessing.get_context("fork").Process(target=_train, args=(name, words, self.folder))
+        process = _SERVER.Process(target=_train, name=name, args=(name, words, self.folder))
         process.start()
         return process
 
     def wait_until(self, there: Callable[[], bool], process: BaseProcess, every: float = 0.01) -> None:
         """Poll until `there()`, or the process is over."""
+        given_up = time.monotonic() + PATIENCE_S
         while process.exitcode is None and not there():
+            if time.monotonic() > given_up:
+                self.give_up(process)
             time.sleep(every)
+
+    def wait_for_end(self, process: BaseProcess) -> None:
+        """Wait until a run is over."""
+        process.join(PATIENCE_S)
+        if process.exitcode is None:
+            self.give_up(process)
+
+    def give_up(self, process: BaseProcess) -> NoReturn:
+        """End a run that hangs, with its stacks in its log."""
+        os.kill(process.pid, signal.SIGABRT)  # faulthandler writes where every thread stands
+        process.join()
+        raise RuntimeError(f"{process.name} was not over in {PATIENCE_S} s:\n{self.log_of(process.name)}")
 
     def finish(self, process: BaseProcess) -> None:
         """Wait for a run that must end well."""
-        process.join()
+        self.wait_for_end(process)
         if process.exitcode:
-            logs = "\n".join(path.read_text()[-2000:] for path in self.folder.glob("*.log"))
-            raise RuntimeError(f"a run ended with exit code {process.exitcode}:\n{logs}")
+            said = self.log_of(process.name)
+            raise RuntimeError(f"{process.name} ended with exit code {process.exitcode}:\n{said}")
+
+    def log_of(self, name: str) -> str:
+        """The end of what a run said."""
+        return (self.folder / f"{name}.log").read_text()[-4000:]
 
     def kill(self, number: int) -> Killed | None:
         """Kill one run and let it go on; None where it was over before the kill."""
@@ -139,7 +162,7 @@ class Bench:
         if process.exitcode is not None:
             return None
         os.kill(process.pid, KILLS[how])
-        process.join()
+        self.wait_for_end(process)
         if process.exitcode == 0:  # it had nothing left but to end
             return None
         started, before = time.time(), len(self.trace(name))
@@ -150,14 +173,9 @@ class Bench:
 
     def kills(self, count: int, jobs: int = 1) -> list[Killed]:
         """At least `count` kills, those of an earlier start among them; `jobs` runs at a time."""
-        fork = multiprocessing.get_context("fork")
-        lanes = [fork.Process(target=self._lane, args=(count, range(job, 10**6, jobs))) for job in range(jobs)]
-        for lane in lanes:
-            lane.start()
-        for lane in lanes:
-            lane.join()
-        if any(lane.exitcode for lane in lanes):
-            raise RuntimeError(f"a run could not be continued; its log is in {self.folder}")
+        with ThreadPoolExecutor(jobs) as lanes:
+            for lane in [lanes.submit(self._lane, count, range(job, 10**6, jobs)) for job in range(jobs)]:
+                lane.result()
         return [Killed(*killed) for killed in self._noted().values() if killed]
 
     def _lane(self, count: int, numbers: range) -> None:
@@ -222,6 +240,7 @@ def _train(name: str, words: list[str], folder: Path) -> None:
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.enable()
     os.chdir(ROOT)
     os.environ |= {"RUN_ID": name, "WANDB_MODE": "disabled"}
     torch.set_num_threads(1)
