@@ -5,6 +5,9 @@ DEVICE ?= cpu
 CONFIG ?= configs/deephps_rendered.yaml
 VENV := .venv
 BIN := $(VENV)/bin
+# processes of the tests, file by file; JOBS=0 runs them in one process, as a debugger wants
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .PHONY: train test test-all gpu-test lint install peers sweeps-env weights clean
 
@@ -14,10 +17,10 @@ train: $(VENV)/.run-$(DEVICE) ## train the default experiment on rendered hands
 test: $(VENV)/.dev-$(DEVICE) ## the fast suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/.dev-$(DEVICE) ## the fast suite and the slow tests
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(PYTEST) -m "slow or not slow" $(ARGS)
 
 gpu-test: $(VENV)/.dev-$(DEVICE) ## every test that needs a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)

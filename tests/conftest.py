@@ -1,6 +1,11 @@
 """What several tests share."""
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a thread for each of the processes that share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 from tests.command_line import CommandLine
 
