@@ -23,18 +23,19 @@ def in_order(
         threads: that work.
         ahead: items begun and not yet taken, which bounds the memory.
     """
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Done | Exception]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(_tried, work, item))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[Done | Exception]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(_tried, work, item))
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
-        finally:  # whoever stops taking does not wait for the rest
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # never a join: who stops taking may leave this to the garbage collector, which comes along anywhere, also in a
+        # thread that is just starting and holds the lock that a join needs
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _tried(work: Callable[[Given], Done], item: Given | Exception) -> Done | Exception:

@@ -1,5 +1,7 @@
 """Confidence and places of predictions, from scenes whose hands are known."""
 
+import threading
+
 import pytest
 import torch
 
@@ -114,3 +116,15 @@ def test_work_in_threads_keeps_its_order_hands_errors_on_and_stays_a_few_ahead()
     assert [next(results) for _ in range(26)] == [10 * i for i in range(4, 30)]
     with pytest.raises(ZeroDivisionError):
         list(in_order(lambda number: 1 // number, [0], threads=1, ahead=1))
+
+
+def test_who_stops_taking_does_not_wait_for_work_that_has_begun():
+    gate = threading.Event()
+    results = in_order(lambda number: number == 0 or gate.wait(), [0, 1, 2], threads=1, ahead=2)
+    assert next(results) is True
+    ending = threading.Thread(target=results.close)
+    ending.start()
+    ending.join(20)
+    waits = ending.is_alive()
+    gate.set()
+    assert not waits
