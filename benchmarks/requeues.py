@@ -182,7 +182,7 @@ def main() -> None:
     if reason := reason_to_skip():
         parser.exit(1, f"benchmarks.requeues: {reason}\n")
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, cluster(Path(name, "slurm")) as environ:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, cluster() as environ:
         bench = Bench(Path(name), dict(os.environ) | environ, given.seed)
         found = bench.requeue_until(given.count)
     emit("requeues", figures(found) | {"minutes": round((time.monotonic() - start) / 60, 1)}, table(found), given.save)

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -79,6 +80,8 @@ def _states(runs: list[SweepRun]) -> dict[str, str]:
     found = {}
     for job in {run.job.partition("_")[0] for run in runs if run.job}:
         command = ["squeue", "--array", "--states=all", "--noheader", f"--job={job}", "--format=%F_%K %T"]
+        if shutil.which("squeue") is None:
+            raise SweepError(f"squeue: not found, but job {job} of this sweep was SLURM's; go on where SLURM is")
         done = subprocess.run(command, capture_output=True, text=True)
         while done.returncode and "Invalid job id" not in done.stderr:  # a controller that does not answer now
             time.sleep(_POLL_S)

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,13 @@ def reason_to_skip() -> str | None:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start one in `folder`; yields the environment for its commands."""
+def cluster() -> Iterator[dict[str, str]]:
+    """Start one; yields the environment for its commands."""
+    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:  # sockets' names are short
+        yield from _run_cluster(Path(folder))
+
+
+def _run_cluster(folder: Path) -> Iterator[dict[str, str]]:
     for name in ("run", "state", "spool.node1", "spool.node2"):
         (folder / name).mkdir(parents=True)
     conf = folder / "slurm.conf"

@@ -149,7 +149,7 @@ def test_slurm_gets_an_array_whose_tasks_find_their_options(sweep, tmp_path, mon
 def test_a_real_slurm_runs_proposals_array_by_array(sweep, tmp_path, monkeypatch):
     if reason := reason_to_skip():
         pytest.skip(reason)
-    with cluster(tmp_path / "slurm") as environ:
+    with cluster() as environ:
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("FAILS", "0.002")

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
+def slurm():
     if reason := reason_to_skip():
         pytest.skip(reason)
-    with cluster(tmp_path_factory.mktemp("slurm")) as environ:
+    with cluster() as environ:
         yield environ
 
 
