@@ -19,7 +19,7 @@ from rich.table import Table
 
 import predict
 from benchmarks.report import emit
-from datamodules.batch import RIGHT, join_batches
+from datamodules.batch import RIGHT
 from datamodules.sights import Asked, Input, read_sight
 from lightning_modules.export import example_batch
 from lightning_modules.frame_prediction import ROUNDS
@@ -69,7 +69,7 @@ def network_speed(arguments: argparse.Namespace, frames: Path) -> float:
     method = restore_method(arguments.ckpt)
     paths = sorted(frames.iterdir())[: arguments.batch]
     sights = [read_sight(Input(path, path.stem), Asked(camera=CAMERA)) for path in paths]
-    batch = join_batches([sight.crop(RIGHT, method.crop_size) for sight in sights])
+    batch = sights[0].crops(sights, RIGHT, method.crop_size)
     batches = max(1, arguments.count // len(paths))
     with torch.no_grad():
         method.predict_step(batch, 0)

@@ -19,6 +19,7 @@ from ops.camera import crop_affine, intrinsics, transform_intrinsics, unproject
 BOX_SHARE = 1.5  # side of the crop over the larger side of a tight box, as in training
 FILM = 28 / 36  # focal length over the longer side of a phone's main camera, where nothing is said
 _SMALLEST = 16  # pixels along a side
+_JPEG, _PNG, _PNG_BITS, _PNG_COLOUR = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", 24, 25  # beginnings; bytes of a PNG
 
 
 class ColourPicture(NamedTuple):
@@ -44,7 +45,12 @@ def is_colour_picture(path: str | Path) -> bool:
     path = Path(path)
     if path.suffix.lower() == ".npy" or not path.is_file():
         return False
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_UNCHANGED)
+    raw = path.read_bytes()
+    if raw.startswith(_JPEG):
+        return True
+    if raw.startswith(_PNG) and len(raw) > _PNG_COLOUR and raw[_PNG_COLOUR] == 0:  # grey: nothing to decode
+        return raw[_PNG_BITS] <= 8
+    picture = cv2.imdecode(np.frombuffer(raw or b"\0", np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None:
         return path.suffix.lower() not in (".png", ".npy")
     if picture.ndim == 2:

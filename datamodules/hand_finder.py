@@ -20,6 +20,9 @@ BLOB_DEPTH = 0.4  # metres: a forearm and a hand
 BLOB_JUMP = 0.03  # metres between neighbouring pixels: another surface
 DEPTH_COST = 6.0  # metres of outline that a metre of depth outweighs
 ROUNDS = 5
+REACH_PIXELS = 40  # of a hand's reach: fingers are 7 wide then, and more pixels say no more
+COARSE_RADIUS = 30  # cells of a hand's reach in which outlines are counted
+MOST_THINNED = 4  # what is nearest may be something else, and the hand behind it smaller
 LEAST_AREA, MOST_AREA = 0.0025, 0.028  # square metres seen within a hand's reach: a fist from afar, a hand with its arm
 MOST_OF_PICTURE = 0.5  # share of a picture: what fills more is a wall, whatever the unit
 WRONG_UNITS = (8, 0.125, 1000, 0.001, 10, 0.1)  # mistaken for each other: mm, 1/8 mm, m, um, 1/10 mm
@@ -34,11 +37,12 @@ def find_hand(depth: np.ndarray, K: torch.Tensor, box: tuple[float, float, float
         box: u, v of the upper left corner, width and height of a rectangle that holds the hand, pixels; None searches
             the whole picture.
     """
-    focal = float(K[0, 0])
     seen = (depth >= NEAREST) & (depth <= FARTHEST)
     if box is not None:
         seen &= _box_mask(depth.shape, box)
-    blobs = _near_blobs(np.where(seen, depth, 0), focal)
+    depth, K = _thinned(np.where(seen, depth, np.float32(0)), K)
+    focal = float(K[0, 0])
+    blobs = _near_blobs(depth, focal)
     nearest = min(depth[blob].min() for blob in blobs)
     candidates = [_hand_likeness(blob, depth, focal) - DEPTH_COST * (depth - nearest) for blob in blobs]
     best = int(np.argmax([likeness[blob].max() for likeness, blob in zip(candidates, blobs, strict=True)]))
@@ -51,6 +55,26 @@ def find_hand(depth: np.ndarray, K: torch.Tensor, box: tuple[float, float, float
         distance = np.linalg.norm(points - centre, axis=1)
         centre = points[distance <= max(HAND_REACH, distance.min())].mean(axis=0)
     return centre * (1 + SURFACE_TO_CENTRE / np.linalg.norm(centre))
+
+
+def _thinned(depth: np.ndarray, K: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
+    """The nearest of each n x n pixels: a hand that is as near as the nearest still reaches over REACH_PIXELS.
+
+    n is 1, 2 or 4 and divides the picture's sides: a mirrored picture gives the mirrored one.
+    """
+    coarse = depth[::4, ::4]
+    coarse = coarse[coarse > 0]
+    nearest = float(np.percentile(coarse, 1)) if coarse.size else NEAREST
+    wanted = min(float(K[0, 0]) * HAND_REACH / nearest / REACH_PIXELS, MOST_THINNED)
+    step = 1
+    while 2 * step <= wanted and not (depth.shape[0] % (2 * step) or depth.shape[1] % (2 * step)):
+        step *= 2
+    if step == 1:
+        return depth, K
+    far = np.where(depth > 0, depth, np.float32(np.inf))
+    cells = np.minimum.reduce([far[v::step, u::step] for v in range(step) for u in range(step)])
+    to_cells = torch.tensor([[1, 0, (1 - step) / 2], [0, 1, (1 - step) / 2], [0, 0, step]]) / step  # of a cell's middle
+    return np.where(np.isinf(cells), np.float32(0), cells), to_cells @ K
 
 
 def check_hand_sized(depth: np.ndarray, K: torch.Tensor, centre: np.ndarray, unit: float) -> None:
@@ -91,13 +115,14 @@ def _area_around(depth: np.ndarray, K: torch.Tensor, centre: np.ndarray) -> floa
     pixel = (K.double().numpy() @ centre)[:2] / centre[2]
     radius = math.ceil(HAND_REACH / max(centre[2] - HAND_REACH, NEAREST / 2) * float(K[0, 0]))
     (left, top), (right, bottom) = np.maximum(np.rint(pixel).astype(int) + [[-radius], [radius + 1]], 0)
-    near = depth[top:bottom, left:right]
-    v, u = np.nonzero(near)
-    z = near[v, u].astype(float)
-    x = (u + left - float(K[0, 2])) * z / float(K[0, 0])
-    y = (v + top - float(K[1, 2])) * z / float(K[1, 1])
+    step = max(1, radius // REACH_PIXELS)
+    v, u = np.nonzero(depth[top:bottom:step, left:right:step])
+    v, u = v * step + top, u * step + left
+    z = depth[v, u].astype(float)
+    x = (u - float(K[0, 2])) * z / float(K[0, 0])
+    y = (v - float(K[1, 2])) * z / float(K[1, 1])
     within = np.linalg.norm(np.stack([x, y, z], -1) - centre, axis=1) <= HAND_REACH
-    return float((z[within] ** 2).sum() / float(K[0, 0] * K[1, 1]))
+    return float((z[within] ** 2).sum() * step**2 / float(K[0, 0] * K[1, 1]))
 
 
 def _box_mask(shape: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
@@ -132,6 +157,14 @@ def _hand_likeness(blob: np.ndarray, depth: np.ndarray, focal: float) -> np.ndar
     metres = float(np.median(depth[blob])) / focal  # per pixel
     mask = blob.astype(np.uint8)
     outline = (mask - cv2.erode(mask, np.ones((3, 3), np.uint8))).astype(np.float32)
-    radius = max(round(HAND_REACH / metres), 1)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
-    return cv2.filter2D(outline, -1, disc, borderType=cv2.BORDER_CONSTANT) * metres
+    radius = max(HAND_REACH / metres, 1)
+    coarse = max(1, int(radius / COARSE_RADIUS))
+    height, width = (-(-side // coarse) for side in outline.shape)
+    outline = cv2.copyMakeBorder(
+        outline, 0, height * coarse - len(outline), 0, width * coarse - outline.shape[1], cv2.BORDER_CONSTANT
+    )
+    cells = cv2.resize(outline, (width, height), interpolation=cv2.INTER_AREA) * coarse**2  # outline pixels in each
+    side = 2 * max(round(radius / coarse), 1) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)).astype(np.float32)
+    lengths = cv2.filter2D(cells, -1, disc, borderType=cv2.BORDER_CONSTANT) * metres
+    return cv2.resize(lengths, (width * coarse, height * coarse))[: len(mask), : mask.shape[1]]

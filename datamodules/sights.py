@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from datamodules.batch import HandBatch
+from datamodules.batch import HandBatch, join_batches
 from datamodules.colour_pictures import (
     ColourPicture,
     Square,
@@ -19,7 +19,14 @@ from datamodules.colour_pictures import (
     read_colour_picture,
     square_around,
 )
-from datamodules.depth_frames import CAMERA_UNITS, DepthFrame, crop_frame, frame_camera, parse_box, read_depth_frame
+from datamodules.depth_frames import (
+    CAMERA_UNITS,
+    DepthFrame,
+    crop_depth_frames,
+    frame_camera,
+    parse_box,
+    read_depth_frame,
+)
 from datamodules.frames import BadFrame
 from datamodules.hand_finder import check_hand_sized, find_hand
 from ops.drawing import Picture, bgr_bytes, shade_depth
@@ -65,18 +72,28 @@ class Sight:
         return "rgb" if isinstance(self.picture, ColourPicture) else "depth"
 
     def crop(self, side: int, size: int, centre: np.ndarray | None = None) -> HandBatch:
-        """A batch of one, `size` pixels; a left hand (`side` 0) comes mirrored.
+        """A batch of one; see `crops`."""
+        return self.crops([self], side, size, [self.centre if centre is None else centre])
+
+    @staticmethod
+    def crops(
+        sights: "Sequence[Sight]", side: int, size: int, centres: Sequence[np.ndarray | None] | None = None
+    ) -> HandBatch:
+        """A batch of what sights of one kind show; left hands (`side` 0) come mirrored.
 
         Args:
-            side: which hand it is.
+            sights: pictures, all of depth or all of colours.
+            side: which hands they are.
             size: pixels along a side.
-            centre: (3,) of a depth frame's cube, metres, camera frame; None takes where the hand was found.
+            centres: (3,) each of a depth frame's cube, metres, camera frame; None takes where hands were found.
         """
-        if isinstance(self.picture, ColourPicture):
-            batch = crop_square(self.picture, self.K, self.square, side, size)
+        if sights[0].modality == "rgb":
+            batch = join_batches([crop_square(each.picture, each.K, each.square, side, size) for each in sights])
         else:
-            batch = crop_frame(self.picture, self.K, self.centre if centre is None else centre, side, size, REACH)
-        return HandBatch(batch | {"key": [self.key]})
+            places = np.stack([each.centre for each in sights] if centres is None else centres)
+            K = torch.stack([each.K for each in sights])
+            batch = crop_depth_frames([each.picture for each in sights], K, places, side, size, REACH)
+        return HandBatch(batch | {"key": [each.key for each in sights]})
 
     @property
     def key(self) -> str:

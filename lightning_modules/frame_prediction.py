@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from datamodules.batch import LEFT, RIGHT, HandBatch, join_batches, rows_of
+from datamodules.batch import LEFT, RIGHT, HandBatch, rows_of
 from lightning_modules.confidence import LEAST, confidence_of
 from lightning_modules.overlay import draw_overlay
 from lightning_modules.placing import in_camera
@@ -38,8 +37,11 @@ class Sight(Protocol):
     centre: np.ndarray | None  # (3,) metres, camera frame, where the hand was found; None: a photograph
     notes: dict[str, object]
 
-    def crop(self, side: int, size: int, centre: np.ndarray | None = None) -> HandBatch:
-        """A batch of one; a left hand comes mirrored."""
+    @staticmethod
+    def crops(
+        sights: "Sequence[Sight]", side: int, size: int, centres: Sequence[np.ndarray | None] | None = None
+    ) -> HandBatch:
+        """A batch of what they show; left hands come mirrored."""
 
     def shown(self, seen: HandBatch) -> tuple[Picture, Picture]:
         """The whole picture and a crop of it, to draw on."""
@@ -84,7 +86,7 @@ def _predict_side(method: LightningModule, sights: Sequence[Sight], side: int) -
     centres = [sight.centre for sight in sights]
     rounds = 1 if centres[0] is None else ROUNDS
     for turn in range(rounds):
-        batch = join_batches([sight.crop(side, size, at) for sight, at in zip(sights, centres, strict=True)])
+        batch = sights[0].crops(sights, side, size, centres)
         with torch.no_grad():
             prediction = method.predict_step(batch, 0)
         if turn < rounds - 1:
@@ -93,7 +95,7 @@ def _predict_side(method: LightningModule, sights: Sequence[Sight], side: int) -
             centres = [_near(at, found) for at, found in zip(hand.mean(1).numpy(), centres, strict=True)]
     seen = batch
     if side == LEFT:
-        seen = join_batches([sight.crop(RIGHT, size, at) for sight, at in zip(sights, centres, strict=True)])
+        seen = sights[0].crops(sights, RIGHT, size, centres)
     prediction = in_camera(prediction, seen)
     confidence, rule = confidence_of(method, prediction, batch, seen)
     return [
@@ -174,7 +176,7 @@ def write_results(
         drawn = draw_overlay(
             *pictures, sight.K, hand.seen["crop"][0], joints, vertices, model, str(facts["method"]), parts
         )
-        write_picture(files["overlay.png"], drawn, [cv2.IMWRITE_PNG_COMPRESSION, 1])  # thrice as fast
+        write_picture(files["overlay.png"], drawn)
     if "joints.json" in files:
         write_joints(files["joints.json"], joints, pixels[0], facts | said_of(sight, hand))
     for kind in {"mesh.obj", "mesh.glb"} & set(files):

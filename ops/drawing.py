@@ -1,6 +1,5 @@
 """Drawing hands on pictures: skeletons, depth in grey, part colours, sheets of tiles. Colours are BGR (OpenCV)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,7 +20,7 @@ PALM_COLOUR, UNLABELLED_COLOUR = (200, 200, 200), (128, 128, 128)
 def shade_depth(depth: np.ndarray, near: float, far: float) -> Picture:
     """Grey picture of a depth picture (H, W) in metres: near is bright, `far` and beyond dark, missing bluish."""
     brightness = np.clip((far - depth) / max(far - near, 1e-6), 0, 1)
-    grey = np.repeat((40 + 200 * brightness)[..., None], 3, axis=2).astype(np.uint8)
+    grey = cv2.cvtColor((40 + 200 * brightness).astype(np.uint8), cv2.COLOR_GRAY2BGR)
     grey[depth <= 0] = MISSING_COLOUR
     return grey
 
@@ -33,7 +32,7 @@ def bgr_bytes(rgb: Tensor) -> Picture:
 
 def enlarge(picture: Picture, factor: int) -> Picture:
     """The picture with each pixel repeated `factor` times along both sides."""
-    return np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
 def part_colours() -> np.ndarray:
@@ -95,15 +94,15 @@ def tile(pictures: list[Picture], columns: int) -> Picture:
     return np.vstack(rows)
 
 
-def write_picture(path: Path, picture: Picture, parameters: Sequence[int] = ()) -> None:
-    """Write a PNG or JPEG, whichever the path's suffix says; its folder is made. `parameters` are those of OpenCV.
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a PNG or JPEG, whichever the path's suffix says; its folder is made.
 
     Raises:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        written = cv2.imwrite(str(path), picture, parameters)  # says no, rather than why
+        written = cv2.imwrite(str(path), picture)  # says no, rather than why
     except cv2.error as error:
         raise OSError(f"{path}: expected a name that ends in .png or .jpg") from error
     if not written:

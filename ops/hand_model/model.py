@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -196,6 +196,7 @@ def load_hand_model(path: str | Path, name: str, side: Side) -> HandModel:
     return HandModel(name=name, side=side, **fields)
 
 
+@cache
 def open_hand(side: Side = "right", resolution: Literal["778", "native"] = "778") -> HandModel:
     """The open hand (CC0): 778 vertices in MANO's layout, or its native 1649."""
     check_choice("resolution", resolution, ("778", "native"))
