@@ -62,6 +62,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add("--box", help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)")
     add("--dictionary", type=Path, help="patch dictionary: draws the part map restored from it, too")
     add("--side", choices=("right", "left", "both"), default="right", help="which hand it is; both: compares")
+    add("--refine", type=int, help="iterations of refinement at test time, by DHPE (default: the checkpoint's)")
     add("--every", type=int, default=1, help="of a video, each n-th frame")
     add("--out", type=Path, help="folder for the results (default: predictions/ of the checkpoint's run)")
     all_kinds = (*KINDS, *ON_REQUEST)
@@ -106,6 +107,8 @@ def check(arguments: argparse.Namespace, alone: bool, count: int) -> None:
     for name in ("every", "batch"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
+    if arguments.refine is not None and arguments.refine < 0:
+        raise ValueError(f"refine: expected at least 0 iterations, got {arguments.refine}")
     if arguments.labels is not None and not alone:
         raise ValueError("labels: belong to one frame; name that frame alone, or judge many with evaluate")
     if arguments.html and count > PAGE_MOST:
@@ -121,7 +124,7 @@ def checked_alone(arguments: argparse.Namespace, sight: "Sight | Exception") -> 
     """
     if isinstance(sight, Exception):
         return sight
-    foreign = ("focal",) if sight.modality == "depth" else ("unit", "dictionary", "labels")
+    foreign = ("focal", "refine") if sight.modality == "depth" else ("unit", "dictionary", "labels")
     for name in foreign:
         if getattr(arguments, name) is not None:
             kinds = {"depth": ("photographs", "a depth frame"), "rgb": ("depth frames", "a photograph")}
@@ -155,7 +158,8 @@ def predict(
             from lightning_modules.predicting import Predictor
 
             predictor = Predictor(arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, sides)
-            predictor.dictionary = arguments.dictionary
+            predictor.dictionary, predictor.refine = arguments.dictionary, arguments.refine
+            predictor.with_page = arguments.html is not None
         refusal = predictor.refusal(sight)
         if refusal is not None:
             if alone:

@@ -19,6 +19,7 @@ labels leave open; each loss has a unit in which a bad guess costs about 1; the 
 Letters: B batch, J 21 joints, V vertices, S pixels of the picture's side.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -374,9 +375,19 @@ class DHPE(HandMethod):
         """
         check_batch(batch, NEEDS)
         check_finite("batch['rgb']", batch["rgb"])  # training does not pay for this
+        return self._prediction(self.refined(self(batch["rgb"], batch["K"]), batch), batch)
+
+    @torch.no_grad()
+    def predictions_by_iteration(self, batch: HandBatch, iterations: Sequence[int]) -> list[HandPrediction]:
+        """What `predict_step` would say after each of these iterations of refinement, `refinement_steps` at most."""
+        estimate = self(batch["rgb"], batch["K"])
+        path = self.refine(estimate, batch, keep_path=True).path
+        hands = {step: self.projection(path[step], estimate.hand.view) for step in iterations}
+        return [self._prediction(estimate._replace(parameters=path[step], hand=hands[step]), batch) for step in hands]
+
+    def _prediction(self, estimate: HandEstimate, batch: HandBatch) -> HandPrediction:
         conventions = set(batch.get("convention", ()))
         convention = conventions.pop() if len(conventions) == 1 else self.hparams.convention
-        estimate = self.refined(self(batch["rgb"], batch["K"]), batch)
         hand, size = estimate.hand, batch["rgb"].shape[-1]
         own, mirrored = own_points(convention), batch["mirrored"]
         with torch.autocast(batch["rgb"].device.type, enabled=False):

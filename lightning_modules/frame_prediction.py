@@ -104,6 +104,14 @@ def _predict_side(method: LightningModule, sights: Sequence[Sight], side: int) -
     ]
 
 
+def refining_hands(method: LightningModule, sight: Sight, hand: Hand, iterations: Sequence[int]) -> dict[int, Hand]:
+    """The hand of one photograph after each of some iterations of refinement, by a method that refines."""
+    side = int(hand.prediction.side)
+    found = method.predictions_by_iteration(sight.crops([sight], side, method.crop_size), iterations)
+    placed = [hand_of(in_camera(prediction, hand.seen), 0) for prediction in found]
+    return {step: hand._replace(prediction=each) for step, each in zip(iterations, placed, strict=True)}
+
+
 def _near(predicted: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Where a hand was predicted, unless that is far from where it was found."""
     return predicted if np.linalg.norm(predicted - found) <= STRAY else found

@@ -33,9 +33,21 @@ def entry_of(sight: Sight, hand: Hand, facts: Mapping[str, object]) -> PageEntry
 
 def joined_entries(entries: Sequence[PageEntry]) -> PageEntry:
     """Entries of one video's frames as one with a slider; a single entry as it is."""
-    first = entries[0]
     if len(entries) == 1:
-        return first
-    fields = ["picture", "overlay", "joints"] + ([] if first.vertices is None else ["vertices"])
-    steps = {name: np.stack([getattr(entry, name) for entry in entries]) for name in fields}
-    return replace(first, name=f"{first.name} to {entries[-1].name}", steps_name="frame", **steps)
+        return entries[0]
+    name = f"{entries[0].name} to {entries[-1].name}"
+    return replace(entries[0], name=name, steps_name="frame", **_stacked(entries))
+
+
+def refined_entry(by_iteration: Mapping[int, PageEntry]) -> PageEntry:
+    """Entries of one picture after some iterations of refinement as one with a slider; a single entry as it is."""
+    entries = list(by_iteration.values())
+    if len(entries) == 1:
+        return entries[0]
+    facts = {**entries[-1].facts, "iterations": ", ".join(map(str, by_iteration))}
+    return replace(entries[-1], facts=facts, steps_name="iteration", **_stacked(entries))
+
+
+def _stacked(entries: Sequence[PageEntry]) -> dict[str, np.ndarray]:
+    fields = ["picture", "overlay", "joints"] + ([] if entries[0].vertices is None else ["vertices"])
+    return {name: np.stack([getattr(entry, name) for entry in entries]) for name in fields}

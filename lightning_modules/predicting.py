@@ -10,11 +10,12 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from lightning_modules import weights
-from lightning_modules.dhpe_pictures import write_refinement
+from lightning_modules.dhpe_pictures import shown_steps, write_refinement
 from lightning_modules.frame_prediction import (
     Hand,
     Sight,
     predict_hands,
+    refining_hands,
     refuse_overwriting,
     restored_parts,
     result_files,
@@ -22,7 +23,7 @@ from lightning_modules.frame_prediction import (
 )
 from lightning_modules.method import HandMethod
 from lightning_modules.page import PageEntry, write_page
-from lightning_modules.page_entries import entry_of, joined_entries
+from lightning_modules.page_entries import entry_of, joined_entries, refined_entry
 from lightning_modules.restore import restore_method
 from lightning_modules.run_folder import best_by_age, folder_of_checkpoint
 from ops.patch_restoration import PatchDictionary
@@ -43,6 +44,7 @@ class Predicted:
     facts: dict[str, object]
     files: dict[str, Path]
     parts: dict[str, np.ndarray]
+    on_the_way: dict[int, Hand] = field(default_factory=dict)  # by iterations of refinement, for a page's slider
     written: list[Path] = field(default_factory=list)
     entry: PageEntry | None = None
 
@@ -57,6 +59,8 @@ class Predictor:
         overwrite: replace results.
         sides: to try.
         dictionary: of patches, for depth.
+        refine: iterations of refinement at test time; None takes the checkpoint's.
+        with_page: keep what a page shows beside.
     """
 
     def __init__(
@@ -67,9 +71,11 @@ class Predictor:
         overwrite: bool,
         sides: Sequence[int],
         dictionary: Path | None = None,
+        refine: int | None = None,
+        with_page: bool = False,
     ) -> None:
         self.checkpoint, self.out, self.kinds, self.overwrite, self.sides = checkpoint, out, kinds, overwrite, sides
-        self.dictionary = dictionary
+        self.dictionary, self.refine, self.with_page = dictionary, refine, with_page
         self._methods: dict[str, tuple[HandMethod, Path] | NoMethodError] = {}
         self._patches: PatchDictionary | None = None
 
@@ -103,6 +109,9 @@ class Predictor:
             method = restore_method(checkpoint)
             if sight.modality in method.source_needs["every"]:
                 print(f"checkpoint  {checkpoint}")
+                if self.refine is not None and sight.modality == "rgb":
+                    self._check_refining(method, checkpoint, "refine", "leave --refine out")
+                    method.hparams.refinement_steps = self.refine
                 return method, checkpoint
             foreign.append(f"{checkpoint} ({type(method).__name__} takes {', '.join(method.source_needs['every'])})")
         raise NoMethodError(
@@ -114,16 +123,27 @@ class Predictor:
         """The hands of pictures of one kind."""
         method, checkpoint = self.method(sights[0])
         facts = {"method": type(method).__name__, "checkpoint": str(checkpoint)}
-        if "refinement.png" in self.kinds and not hasattr(method, "refine"):
-            raise ValueError(
-                f"write: refinement.png is of methods that refine at test time, and {checkpoint} is {facts['method']}; "
-                "leave it out, or name a checkpoint of DHPE with --ckpt"
-            )
+        if "refinement.png" in self.kinds:
+            self._check_refining(method, checkpoint, "write: refinement.png", "leave it out")
+        steps = method.hparams.refinement_steps if hasattr(method, "refine") else 0
+        if steps:
+            facts["refinement_steps"] = steps
         for sight, hand in zip(sights, predict_hands(method, sights, self.sides), strict=True):
             if "refinement.png" in self.kinds:
                 crop = sight.crop(int(hand.prediction.side), method.crop_size, sight.centre)
                 write_refinement(method, crop, self._files(sight, checkpoint)["refinement.png"])
-            yield Predicted(sight, hand, facts, self._files(sight, checkpoint), self._parts(method, hand))
+            predicted = Predicted(sight, hand, facts, self._files(sight, checkpoint), self._parts(method, hand))
+            if steps and self.with_page:
+                predicted.on_the_way = refining_hands(method, sight, hand, shown_steps(steps))
+            yield predicted
+
+    @staticmethod
+    def _check_refining(method: HandMethod, checkpoint: Path, option: str, remedy: str) -> None:
+        if not hasattr(method, "refine"):
+            raise ValueError(
+                f"{option} is of methods that refine at test time, and {checkpoint} is {type(method).__name__}; "
+                f"{remedy}, or name a checkpoint of DHPE with --ckpt"
+            )
 
     def _parts(self, method: HandMethod, hand: Hand) -> dict[str, np.ndarray]:
         parts = {} if hand.prediction.parts is None else {"parts": hand.prediction.parts[0].numpy()}
@@ -160,7 +180,8 @@ def write_predicted(predicted: Predicted, with_page: bool) -> Predicted:
         facts["errors_mm"] = {alignment: round(error, 3) for alignment, error in errors.items()}
     predicted.written = write_results(predicted.files, facts, predicted.sight, predicted.hand, predicted.parts)
     if with_page:
-        predicted.entry = entry_of(predicted.sight, predicted.hand, facts)
+        hands = predicted.on_the_way or {0: predicted.hand}
+        predicted.entry = refined_entry({step: entry_of(predicted.sight, hand, facts) for step, hand in hands.items()})
     return predicted
 
 

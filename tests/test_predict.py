@@ -16,7 +16,7 @@ import trimesh
 import predict
 from datamodules.batch import LEFT, RIGHT, HandBatch
 from datamodules.colour_pictures import read_colour_picture
-from lightning_modules import restore, weights
+from lightning_modules import predicting, restore, weights
 from lightning_modules.dhpe import DHPE
 from lightning_modules.frame_prediction import restored_parts
 from lightning_modules.prediction_files import read_predictions
@@ -457,14 +457,39 @@ def test_a_truncated_photograph_is_refused(colours, capsys):
     assert "the JPEG is truncated" in capsys.readouterr().err
 
 
-def test_the_picture_of_a_refinement_comes_on_request_from_a_method_that_refines(colours, capsys):
-    colours.monkeypatch.setattr(restore, "METHODS", ("lightning_modules.", "tests."))
-    settings = {"backbone": "small", "joint_maps": "small", "refinement_steps": 2, "crop_size": 64}
+def refining_checkpoint(path: Path, steps: int) -> Path:
+    """An untrained DHPE."""
+    settings = {"backbone": "small", "joint_maps": "small", "refinement_steps": steps, "crop_size": 64}
     method = DHPE(**settings)
     facts = {"class_path": "lightning_modules.dhpe.DHPE", "init_args": settings, "hand_model": method.hand_model_id}
-    torch.save({"state_dict": method.state_dict(), "handful": facts}, colours.folder / "dhpe.ckpt")
+    torch.save({"state_dict": method.state_dict(), "handful": facts}, path)
+    return path
+
+
+def test_a_page_slides_through_the_iterations_of_a_refinement(colours, monkeypatch):
+    monkeypatch.setattr(restore, "METHODS", ("lightning_modules.", "tests."))
+    pages = []
+    monkeypatch.setattr(predicting, "write_page", lambda path, entries, title: pages.append(entries))
+    checkpoint = refining_checkpoint(colours.folder / "dhpe.ckpt", steps=0)
+    seen = photo(colours.folder / "photo.jpg"), "--box=150,100,100,80", f"--ckpt={checkpoint}", "--side=left"
+    colours(*seen, "--out=plain", "--html=plain.html")
+    colours(*seen, "--out=out", "--html=page.html", "--refine=4")
+    (plain,), (slid,) = pages
+    assert plain.joints.shape == (21, 3) and "refinement steps" not in plain.facts
+    assert slid.steps_name == "iteration" and slid.facts["iterations"] == "0, 1, 2, 3, 4"
+    assert slid.joints.shape == (5, 21, 3) and slid.vertices.shape == (5, 778, 3)
+    np.testing.assert_allclose(slid.joints[0], plain.joints, atol=1e-5)
+    document, last, _ = joints_of(colours.folder / "out" / "photo_joints.json")
+    assert document["refinement_steps"] == 4 and document["side"] == "left"
+    np.testing.assert_allclose(slid.joints[-1], last, atol=1e-5)
+    assert np.abs(slid.joints[-1] - slid.joints[0]).max() > 1e-4
+
+
+def test_the_picture_of_a_refinement_comes_on_request_from_a_method_that_refines(colours, capsys):
+    colours.monkeypatch.setattr(restore, "METHODS", ("lightning_modules.", "tests."))
+    checkpoint = refining_checkpoint(colours.folder / "dhpe.ckpt", steps=2)
     seen = photo(colours.folder / "photo.jpg"), "--box=150,100,100,80", "--out=out", "--side=left"
-    colours(*seen, "--ckpt", colours.folder / "dhpe.ckpt", "--write", "refinement.png")
+    colours(*seen, "--ckpt", checkpoint, "--write", "refinement.png")
     assert [path.name for path in (colours.folder / "out").iterdir()] == ["photo_refinement.png"]
     picture = cv2.imread(str(colours.folder / "out" / "photo_refinement.png"))
     side = 4 * 64  # crops are as large as the checkpoint says
