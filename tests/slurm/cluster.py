@@ -81,7 +81,7 @@ def _run_cluster(folder: Path) -> Iterator[dict[str, str]]:
     try:
         for command in (["slurmctld", "-c"], ["slurmd", "-N", "node1"], ["slurmd", "-N", "node2"]):
             subprocess.run(command, env=environ, check=True)
-        wait_for(lambda: command_output(["sinfo", "-h", "-o", "%D %t"], environ).startswith("2 idle"), 60, "idle nodes")
+        wait_for(lambda: command_output(["sinfo", "-h", "-o", "%D %t"], environ).startswith("2 idle"), 300, "idle nodes")
         yield environ
     finally:
         for pid in [*(folder / "run").glob("slurm*.pid"), folder / "run" / "munged.pid"]:
@@ -108,7 +108,7 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def command_output(command: list[str], environ: dict[str, str], patience: float = 60) -> str:
+def command_output(command: list[str], environ: dict[str, str], patience: float = 300) -> str:
     """What a command prints; asked again for `patience` seconds, as a controller on a busy machine may not answer."""
     end = time.monotonic() + patience
     while (done := subprocess.run(command, env=environ, capture_output=True, text=True)).returncode:
