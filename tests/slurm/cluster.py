@@ -81,7 +81,8 @@ def _run_cluster(folder: Path) -> Iterator[dict[str, str]]:
     try:
         for command in (["slurmctld", "-c"], ["slurmd", "-N", "node1"], ["slurmd", "-N", "node2"]):
             subprocess.run(command, env=environ, check=True)
-        wait_for(lambda: command_output(["sinfo", "-h", "-o", "%D %t"], environ).startswith("2 idle"), 300, "idle nodes")
+        states = ["sinfo", "-h", "-o", "%D %t"]
+        wait_for(lambda: command_output(states, environ).startswith("2 idle"), 300, "idle nodes")
         yield environ
     finally:
         for pid in [*(folder / "run").glob("slurm*.pid"), folder / "run" / "munged.pid"]:
