@@ -244,6 +244,7 @@ def _train(name: str, words: list[str], folder: Path) -> None:
     os.chdir(ROOT)
     os.environ |= {"RUN_ID": name, "WANDB_MODE": "disabled"}
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # as in a run of one's own; a server's child has the server's
     sys.argv = ["train.py", *words]
     importlib.import_module("train").main()
 
