@@ -26,7 +26,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -173,9 +172,14 @@ class Bench:
 
     def kills(self, count: int, jobs: int = 1) -> list[Killed]:
         """At least `count` kills, those of an earlier start among them; `jobs` runs at a time."""
-        with ThreadPoolExecutor(jobs) as lanes:
-            for lane in [lanes.submit(self._lane, count, range(job, 10**6, jobs)) for job in range(jobs)]:
-                lane.result()
+        # processes, not threads: a start in one thread may take away the exit code that another waits for
+        lanes = [_SERVER.Process(target=self._lane, args=(count, range(job, 10**6, jobs))) for job in range(jobs)]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+        if any(lane.exitcode for lane in lanes):
+            raise RuntimeError(f"a run could not be continued; its log is in {self.folder}")
         return [Killed(*killed) for killed in self._noted().values() if killed]
 
     def _lane(self, count: int, numbers: range) -> None:

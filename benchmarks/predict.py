@@ -24,6 +24,7 @@ from datamodules.sights import Asked, Input, read_sight
 from lightning_modules.export import example_batch
 from lightning_modules.frame_prediction import ROUNDS
 from lightning_modules.restore import restore_method
+from ops.drawing import write_picture
 
 GOAL = 0.8  # of the network's own pictures a second
 CAMERA = "480,480,319.5,239.5"  # a cube of 0.3 m is 240 pixels wide at 0.6 m
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        frames = write_frames(Path(folder) / "frames", arguments.count)
+        frames = write_frames(Path(folder) / "frames", arguments.count, arguments.ckpt)
         figures = {"network_per_s": network_speed(arguments, frames)}
         for name, kinds in (("json", ["joints.json"]), ("everything", list(predict.KINDS))):
             figures[f"{name}_per_s"] = run_speed(arguments, frames, Path(folder) / name, kinds)
@@ -51,16 +52,15 @@ def main() -> None:
     emit("predict", figures | {"count": arguments.count, "batch": arguments.batch}, table, arguments.save)
 
 
-def write_frames(folder: Path, count: int) -> Path:
+def write_frames(folder: Path, count: int, checkpoint: Path) -> Path:
     """A folder of frames as a camera stores them."""
-    folder.mkdir(parents=True)
-    method = restore_method("weights/deephps.safetensors")
+    method = restore_method(checkpoint)
     hands = example_batch(method, DIFFERENT)["depth"][:, 0].numpy()
     for i in range(count):
         frame = np.full((480, 640), 1.5, np.float32)
         hand = cv2.resize(hands[i % DIFFERENT], (240, 240), interpolation=cv2.INTER_NEAREST)
         frame[120:360, 200:440] = np.where(hand > 0, hand, 1.5)
-        cv2.imwrite(str(folder / f"{i:05d}.png"), (1000 * frame).round().astype(np.uint16))
+        write_picture(folder / f"{i:05d}.png", (1000 * frame).round().astype(np.uint16))
     return folder
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.requeues --count 20
 
-Needs root and SLURM (apt-get install slurm-wlm munge); starts a cluster of its own on this machine: slurmctld and two
-slurmd as two nodes. Jobs are submitted by slurm.submit and stopped in turn: twice by SIGUSR1 at random steps, by their
+Needs root and SLURM (apt-get install slurm-wlm munge); starts a cluster of its own on this machine: slurmctld and three
+slurmd as nodes. Jobs are submitted by slurm.submit and stopped in turn: twice by SIGUSR1 at random steps, by their
 time limit, twice by the death of their node at random steps: slurmd, step daemons and processes are killed, slurmctld
 finds the node down and queues the job again, which goes on where a node is free. Identical are weights, optimiser,
 schedule and metrics.csv.
@@ -29,11 +29,12 @@ from rich.table import Table
 
 from benchmarks.kill_resume import ROOT, same_end
 from benchmarks.report import emit
-from tests.slurm.cluster import cluster, job_state, reason_to_skip, wait_for
+from tests.slurm.cluster import cluster, reason_to_skip
+from tests.slurm.commands import job_state, wait_for
 from tests.slurm.nodes import end_node, node_of, node_state, start_node
 
 KINDS = ("SIGUSR1", "time limit", "node failure")
-NODES = 2
+LANES = 2  # jobs at a time, a node each; a third node takes the job of one that died
 STEPS = 60
 PATIENCE = 2400  # seconds that anything may take
 _OVER = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL")
@@ -56,7 +57,7 @@ class Bench:
     """Jobs of one experiment on one cluster."""
 
     def __init__(self, folder: Path, environ: dict[str, str], seed: int) -> None:
-        self.folder, self.environ, self.draw = folder, environ, random.Random(seed)
+        self.folder, self.environ, self.seed = folder, environ, seed
         self.config = folder / "job.yaml"
         self.config.write_text(yaml.safe_dump(experiment()))
         self.failing = threading.Lock()  # one node at a time, so that there is another
@@ -73,13 +74,13 @@ class Bench:
                 found.append(each := self.requeue(next(numbers)))
                 print(f"{len(found):4d}  {each}", file=sys.stderr, flush=True)
 
-        with ThreadPoolExecutor(NODES) as pool:
-            list(pool.map(lane, range(NODES)))
+        with ThreadPoolExecutor(LANES) as pool:
+            list(pool.map(lane, range(LANES)))
         return found
 
     def requeue(self, number: int) -> Requeued:
         """Submit a job, stop it, wait for its end."""
-        kind, run = KINDS[number % len(KINDS)], f"job{number}"
+        kind, run, draw = KINDS[number % len(KINDS)], f"job{number}", random.Random(f"{self.seed} {number}")
         try:
             if kind == "time limit":
                 job = self.submit(run, _LIMIT_PAUSE, *_LIMIT)
@@ -87,11 +88,11 @@ class Bench:
                 job = self.submit(run, _PAUSE)
                 stop = self._send_signal if kind == "SIGUSR1" else self._end_node
                 for half in (0, STEPS // 2):
-                    step = half + self.draw.randrange(1, STEPS // 2 - 5)
+                    step = half + draw.randrange(1, STEPS // 2 - 5)
                     wait_for(lambda step=step: self.step(run) >= step, PATIENCE, f"step {step}")
                     stop(job)
             wait_for(lambda: job_state(job, self.environ)[0] in _OVER, PATIENCE, "end of the job")
-        except AssertionError as error:  # one job that went wrong is one that did not end alike, not the end of all
+        except TimeoutError as error:  # one job that went wrong is one that did not end alike, not the end of all
             print(f"{run} ({kind}): {error}", file=sys.stderr)
             return Requeued(kind, 0, False, 0, 0.0)
         return self._judged(kind, run, job)
@@ -107,6 +108,8 @@ class Bench:
             try:
                 wait_for(lambda: node_state(node, self.environ).startswith("down"), PATIENCE, f"{node} down")
                 wait_for(lambda: job_state(job, self.environ)[1] > before, PATIENCE, "requeue of the job")
+                # on a node that comes back, slurmctld ends what it had there, by the job's number: it is to be elsewhere
+                wait_for(lambda: job_state(job, self.environ)[0] == "RUNNING", PATIENCE, "job on another node")
             finally:
                 start_node(node, self.environ)
             wait_for(lambda: re.match("idle|alloc|mix", node_state(node, self.environ)), PATIENCE, f"{node} back")

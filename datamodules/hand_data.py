@@ -376,7 +376,8 @@ def _listed(provides: frozenset[Flag]) -> str:
 
 def _prepare_worker(worker: int) -> None:
     """One thread, since a worker per core leaves no core for a worker's threads; and memory that is kept."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers, too, and a run needs them to end its step
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and SLURM reach workers, too; a run ends its step with them
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     if platform.libc_ver()[0] == "glibc":
         # else every picture's memory goes back to the system and comes again page by page: a third of the time

@@ -16,7 +16,8 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -281,8 +282,17 @@ def _written(writer: ShardWriter, todo: list[int], workers: int) -> Iterator[Sha
         yield from map(writer.write, todo)
         return
     cv2.setNumThreads(1)  # before the fork: in a worker, OpenCV waits for threads that did not come along
-    with multiprocessing.get_context("fork").Pool(min(workers, len(todo))) as pool:
-        yield from pool.imap_unordered(partial(ShardWriter.write, writer), todo)
+    pool = ProcessPoolExecutor(min(workers, len(todo)), multiprocessing.get_context("fork"))
+    try:
+        for done in as_completed([pool.submit(writer.write, number) for number in todo]):
+            yield done.result()
+    except BrokenProcessPool as error:
+        raise ValueError(
+            f"{writer.folder}: a process was killed while it wrote, most often for want of memory; take fewer "
+            "--workers, and the same command goes on with the shards that are missing"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def share_of(shards: range, asked: tuple[int, int] | None, environ: Mapping[str, str] = os.environ) -> range:

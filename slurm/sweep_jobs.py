@@ -25,11 +25,13 @@ def run_here(record: Record, run: SweepRun, python: str, extra: list[str]) -> No
     print(f"{run.run_id}: {shlex.join(words)}", flush=True)
     with open(log, "a") as output:
         environ = os.environ | {"RUN_ID": run.run_id}
-        process = subprocess.Popen(words, env=environ, stdout=output, stderr=subprocess.STDOUT)
+        process = None
         try:
+            process = subprocess.Popen(words, env=environ, stdout=output, stderr=subprocess.STDOUT)
             code = process.wait()
         except KeyboardInterrupt:  # the run has it, too, and saves itself
-            process.wait()
+            if process is not None:
+                process.wait()
             raise
     if code > 128 or code < 0:
         raise SweepError(f"{run.run_id} was stopped by a signal ({log}); the same command goes on with it")

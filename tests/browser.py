@@ -13,6 +13,8 @@ import numpy as np
 
 PROGRAMS = ("chromium", "chromedriver")
 INSTALL = "INSTALL_CHROMIUM"
+# two processes of the tests may want to install at once
+INSTALLER = ("apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "-y")
 WAIT = 90.0  # seconds: software drawing on busy cores
 
 
@@ -20,7 +22,7 @@ def reason_to_skip() -> str | None:
     """Why there is no browser here; installs it where root and INSTALL_CHROMIUM=1 allow that."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing and os.environ.get(INSTALL) == "1" and shutil.which("apt-get") and os.geteuid() == 0:
-        subprocess.run(["apt-get", "install", "-y", "chromium", "chromium-driver"], check=True, capture_output=True)
+        subprocess.run([*INSTALLER, "chromium", "chromium-driver"], check=True, capture_output=True)
         missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (apt-get install chromium chromium-driver, or set {INSTALL}=1)"

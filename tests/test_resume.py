@@ -105,10 +105,11 @@ def test_ctrl_c_says_that_it_saves_and_a_second_one_aborts_at_once(tmp_path, cap
             time.sleep(1)
 
 
-def test_ctrl_c_does_not_end_the_workers_that_a_run_needs_to_end_its_step():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_a_run_does_not_end_the_workers_that_it_needs_to_end_its_step(number):
     def worker() -> None:
         _prepare_worker(0)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         time.sleep(0.01)
 
     process = multiprocessing.get_context("fork").Process(target=worker)

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import tarfile
 import tracemalloc
 from io import BytesIO
@@ -231,6 +232,22 @@ def test_one_bit_is_found_by_reading_and_by_verify_and_named(sets, tmp_path, cap
     assert f"{path}: damaged, delete it" in said.err and "2 of 3 shards are whole" in said.out
     path.unlink()
     assert write(tmp_path / "set") == 0 and main(["verify", str(tmp_path / "set")]) == 0
+
+
+def test_a_process_that_is_killed_ends_the_command_and_the_same_one_goes_on(tmp_path, monkeypatch, capsys):
+    whole = ShardWriter.write
+
+    def write_or_die(writer: ShardWriter, number: int):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(writer, number)
+
+    monkeypatch.setattr(ShardWriter, "write", write_or_die)
+    with pytest.raises(SystemExit) as stop:
+        write(tmp_path / "set", "clean", "--workers=2")
+    assert stop.value.code == 2 and "a process was killed while it wrote" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert write(tmp_path / "set", "clean", "--workers=2") == 0 and main(["verify", str(tmp_path / "set")]) == 0
 
 
 def test_a_cut_off_shard_and_foreign_manifests_are_named(sets, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Pages in a real browser: drawn, turned, hovered over, stepped through."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -76,9 +78,15 @@ def eye(window):
 
 
 def drag(window, right, down):
-    held = ActionChains(window.driver).move_to_element(window.find(PLOT)).click_and_hold()
-    # plotly takes the place of the pointer once a frame
-    held.move_by_offset(right, down).pause(0.5).release().perform()
+    """Until the hand has turned: plotly takes the place of the pointer once a frame, and may miss it."""
+    before = eye(window)
+
+    def turned():
+        held = ActionChains(window.driver).move_to_element(window.find(PLOT)).click_and_hold()
+        held.move_by_offset(right, down).pause(0.5).release().perform()
+        return eye(window) != before
+
+    window.wait(turned, "a hand that turns")
 
 
 def test_the_page_loads_in_peace_and_shows_the_hand_in_the_colours_and_names_of_its_parts(opened):
@@ -93,11 +101,13 @@ def test_the_page_loads_in_peace_and_shows_the_hand_in_the_colours_and_names_of_
     for stronger, weaker in ((red, blue), (green, red), (blue, red)):  # thumb and index, middle, ring
         assert (stronger - weaker > 40).mean() > 0.002
 
-    place = opened.find(PLOT)
-    for offset in range(0, 60, 6):  # the hand lies around the middle
-        ActionChains(opened.driver).move_to_element_with_offset(place, offset, 0).pause(0.3).perform()
-        if hovered(opened):
-            break
+    place, offsets = opened.find(PLOT), itertools.cycle(range(0, 60, 6))  # the hand lies around the middle
+
+    def named():
+        ActionChains(opened.driver).move_to_element_with_offset(place, next(offsets), 0).pause(0.3).perform()
+        return hovered(opened)
+
+    opened.wait(named, "the name of a joint")
     assert hovered(opened).startswith(("wrist", "thumb", "index", "middle", "ring", "little"))
 
 
@@ -112,9 +122,10 @@ def test_a_drag_turns_the_hand_the_slider_leaves_it_so_and_a_wheel_brings_it_nea
     slider.send_keys(Keys.HOME)
     assert opened.find("output").text == "0 of 3"
     assert opened.find(".overlay").get_attribute("src") != overlay
-    assert different(last, opened.settled(PLOT)) > 0.01 and eye(opened) == pytest.approx(turned)
+    opened.wait(lambda: different(last, opened.picture(PLOT)) > 0.01, "another hand")
+    assert eye(opened) == pytest.approx(turned)
     slider.send_keys(Keys.END)
-    assert different(last, opened.settled(PLOT)) < 0.002
+    opened.wait(lambda: different(last, opened.picture(PLOT)) < 0.002, "the hand that was there")
     assert opened.find(".overlay").get_attribute("src") == overlay
 
     ActionChains(opened.driver).scroll_from_origin(ScrollOrigin.from_element(opened.find(PLOT)), 0, -200).perform()
@@ -125,16 +136,16 @@ def test_a_drag_turns_the_hand_the_slider_leaves_it_so_and_a_wheel_brings_it_nea
 def test_overlay_mesh_and_joints_come_and_go_and_so_do_figures_out_of_sight(opened):
     stack, mesh = opened.settled(".stack"), drawn(opened.settled(PLOT))
     opened.find(".show-overlay").click()
-    assert different(stack, opened.settled(".stack")) > 0.9
+    opened.wait(lambda: different(stack, opened.picture(".stack")) > 0.9, "the plain picture")
     opened.find(".choice input[value=joints]").click()
-    assert 0.002 < drawn(opened.settled(PLOT)) < 0.5 * mesh
+    opened.wait(lambda: 0.002 < drawn(opened.picture(PLOT)) < 0.5 * mesh, "bones alone")
     opened.find(".choice input[value=both]").click()
-    assert drawn(opened.settled(PLOT)) > 0.9 * mesh
+    opened.wait(lambda: drawn(opened.picture(PLOT)) > 0.9 * mesh, "bones and mesh")
 
     second = ".card:nth-child(2) .plot"  # has no mesh
     opened.run("document.querySelector(arguments[0]).scrollIntoView()", second)
     opened.wait(lambda: opened.run("return Boolean(document.querySelector(arguments[0]).data)", second), "bones")
-    assert 0.002 < drawn(opened.settled(second)) < 0.3
+    opened.wait(lambda: 0.002 < drawn(opened.picture(second)) < 0.3, "bones of the second")
     opened.run("document.querySelector('.cards').style.marginBottom = '3000px'; scrollTo(0, 1e6)")
     opened.wait(lambda: not opened.run("return document.querySelectorAll('.plot canvas').length"), "no plot left")
     assert opened.errors() == []

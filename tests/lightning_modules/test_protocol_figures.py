@@ -123,7 +123,7 @@ def test_logged_figures_are_those_of_evaluate(train, config, datasets, tmp_path,
 def test_two_ranks_judge_as_one(train, config, datasets, tmp_path):
     words = ["--trainer.devices=2", "--trainer.strategy=ddp", "--picture_samples=0", f"--runs={train.runs}"]
     command = [sys.executable, "train.py", "fit", f"--config={config}", *words]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     (folder,) = (train.runs / "guess").iterdir()
     for source, dataset, name in (("mine", "nyu", "nyu-14"), ("rhd", "rhd", "rhd-eval-util")):

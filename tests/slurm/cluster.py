@@ -1,18 +1,22 @@
-"""A real SLURM on one machine: slurmctld, munge and two slurmd that count as two nodes."""
+"""A real SLURM on one machine: slurmctld, munge, and slurmd that count as nodes."""
 
 import contextlib
 import os
-import re
 import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.browser import INSTALLER
+from tests.slurm.commands import command_output, wait_for
+from tests.slurm.nodes import end_node
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 INSTALL = "INSTALL_SLURM"
+NODES = ("node1", "node2", "node3")  # two that work, and one for the job of one that dies
+NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=1000 State=UNKNOWN"
 CONF = """\
 ClusterName=toy
 SlurmctldHost=localhost(127.0.0.1)
@@ -38,15 +42,14 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
-SlurmctldPort={ports[0]}
+SlurmctldPort={port}
 KillWait=5
 MinJobAge=300
 InactiveLimit=0
 SlurmctldTimeout=30
 MessageTimeout=60
 SlurmdTimeout=30
-NodeName=node1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=1000 State=UNKNOWN
-NodeName=node2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=1000 State=UNKNOWN
+{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -57,7 +60,7 @@ def reason_to_skip() -> str | None:
         return "a SLURM of one's own needs root"
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing and os.environ.get(INSTALL) == "1" and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "slurm-wlm", "munge"], check=True, capture_output=True)
+        subprocess.run([*INSTALLER, "slurm-wlm", "munge"], check=True, capture_output=True)
         missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (apt-get install slurm-wlm munge, or set {INSTALL}=1)"
@@ -72,19 +75,24 @@ def cluster() -> Iterator[dict[str, str]]:
 
 
 def _run_cluster(folder: Path) -> Iterator[dict[str, str]]:
-    for name in ("run", "state", "spool.node1", "spool.node2"):
+    for name in ("run", "state", *(f"spool.{node}" for node in NODES)):
         (folder / name).mkdir(parents=True)
     conf = folder / "slurm.conf"
-    conf.write_text(CONF.format(folder=folder, ports=_free_ports(3)))
+    port, *ports = _free_ports(1 + len(NODES))
+    nodes = "\n".join(NODE.format(name=name, port=own) for name, own in zip(NODES, ports, strict=True))
+    conf.write_text(CONF.format(folder=folder, port=port, nodes=nodes))
     environ = os.environ | {"SLURM_CONF": str(conf)}
     _start_munge(folder)
     try:
-        for command in (["slurmctld", "-c"], ["slurmd", "-N", "node1"], ["slurmd", "-N", "node2"]):
+        for command in (["slurmctld", "-c"], *(["slurmd", "-N", node] for node in NODES)):
             subprocess.run(command, env=environ, check=True)
         states = ["sinfo", "-h", "-o", "%D %t"]
-        wait_for(lambda: command_output(states, environ).startswith("2 idle"), 300, "idle nodes")
+        wait_for(lambda: command_output(states, environ).startswith(f"{len(NODES)} idle"), 300, "idle nodes")
         yield environ
     finally:
+        for node in NODES:
+            with contextlib.suppress(OSError, ValueError):
+                end_node(node, environ)  # with what a failed test left running
         for pid in [*(folder / "run").glob("slurm*.pid"), folder / "run" / "munged.pid"]:
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(pid.read_text()), 15)
@@ -107,26 +115,3 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-def command_output(command: list[str], environ: dict[str, str], patience: float = 300) -> str:
-    """What a command prints; asked again for `patience` seconds, as a controller on a busy machine may not answer."""
-    end = time.monotonic() + patience
-    while (done := subprocess.run(command, env=environ, capture_output=True, text=True)).returncode:
-        assert time.monotonic() < end, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-        time.sleep(1)
-    return done.stdout
-
-
-def job_state(job: str, environ: dict[str, str]) -> tuple[str, int]:
-    """A job's state and how often it was queued again."""
-    shown = command_output(["scontrol", "show", "job", job], environ)
-    return re.search(r"JobState=(\w+)", shown).group(1), int(re.search(r"Restarts=(\d+)", shown).group(1))
-
-
-def wait_for(there, seconds: float, what: str) -> None:
-    """Until `there()` is true."""
-    end = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < end, f"after {seconds:.0f} s: no {what}"
-        time.sleep(0.5)

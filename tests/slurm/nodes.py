@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.slurm.cluster import command_output
+from tests.slurm.commands import command_output
 
 KILL = signal.SIGKILL
 
@@ -16,7 +16,7 @@ def end_node(name: str, environ: dict[str, str]) -> None:
     """Kill a node's slurmd, its step daemons and all processes of its jobs, in this order: none can report the others.
 
     Args:
-        name: node1 or node2.
+        name: of the cluster.
         environ: of the cluster's commands.
     """
     folder = Path(environ["SLURM_CONF"]).parent

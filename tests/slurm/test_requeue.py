@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.slurm.cluster import cluster, job_state, reason_to_skip, wait_for
+from tests.slurm.cluster import cluster, reason_to_skip
+from tests.slurm.commands import job_state, wait_for
 from tests.slurm.nodes import end_node, node_of, node_state, start_node
 from tests.test_resume import RENDERED
 
 ROOT = Path(__file__).parents[2]
 STEPS = 60
 PATIENCE = 900  # seconds, with a machine that may have other work
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]  # what a test waits for may add up to more than usual
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,9 @@ def slurm():
         yield environ
 
 
-def experiment(train, ranks: int = 1, pause: float = 0.25) -> Path:
+def experiment(train, ranks: int = 1, pause: float = 1.0) -> Path:
     data = {"class_path": RENDERED["class_path"], "init_args": RENDERED["init_args"] | {"epoch_size": 80}}
-    data["init_args"] |= {"batch_size": 2 // ranks}
+    data["init_args"] |= {"batch_size": 2 // ranks, "num_workers": 1}  # SLURM's signals reach workers, too
     model = {"image_size": 16, "lr": 0.05, "noise": 0.1, "pause": pause}
     trainer = {"max_steps": STEPS, "accelerator": "cpu", "num_sanity_val_steps": 0, "val_check_interval": 20}
     trainer |= {"log_every_n_steps": 1, "enable_progress_bar": False, "enable_model_summary": False}
