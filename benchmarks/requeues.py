@@ -108,7 +108,7 @@ class Bench:
             try:
                 wait_for(lambda: node_state(node, self.environ).startswith("down"), PATIENCE, f"{node} down")
                 wait_for(lambda: job_state(job, self.environ)[1] > before, PATIENCE, "requeue of the job")
-                # on a node that comes back, slurmctld ends what it had there, by the job's number: it is to be elsewhere
+                # a node that comes back ends what it had, by the job's number: the job is to be elsewhere
                 wait_for(lambda: job_state(job, self.environ)[0] == "RUNNING", PATIENCE, "job on another node")
             finally:
                 start_node(node, self.environ)
