@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KINDS = ("overlay.png", "joints.json", "mesh.obj", "mesh.glb", "prediction.npz")
 ON_REQUEST = ("refinement.png",)  # of a method that refines at test time
 THREADS = 4  # that read, and that write
-PAGE_MOST = 60  # pictures of a page: each is in it twice
+PAGE_MOST = 60  # hands of a page, iterations of a refinement counted: each is in it with its picture, twice
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = each_input(files, arguments.every)
     reading = in_order(partial(read_sight, asked=asked), pictures, THREADS, 2 * arguments.batch + THREADS)
     sights = (checked_alone(arguments, sight) for sight in reading) if alone else reading
-    predicted = predict(arguments, sights, alone)
+    predicted = predict(arguments, sights, alone, slides=PAGE_MOST // count if arguments.html else 0)
 
     from lightning_modules.predicting import Report
 
@@ -140,7 +140,7 @@ def checked_alone(arguments: argparse.Namespace, sight: "Sight | Exception") -> 
 
 
 def predict(
-    arguments: argparse.Namespace, sights: "Iterator[Sight | Exception]", alone: bool
+    arguments: argparse.Namespace, sights: "Iterator[Sight | Exception]", alone: bool, slides: int
 ) -> "Iterator[Predicted | Exception]":
     """Predictions of pictures, batch by batch of a kind; errors in their place."""
     from datamodules.batch import LEFT, RIGHT
@@ -157,9 +157,10 @@ def predict(
         if predictor is None:  # the methods' import is paid once the input is known to be good
             from lightning_modules.predicting import Predictor
 
-            predictor = Predictor(arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, sides)
-            predictor.dictionary, predictor.refine = arguments.dictionary, arguments.refine
-            predictor.with_page = arguments.html is not None
+            predictor = Predictor(
+                arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, sides,
+                arguments.dictionary, arguments.refine, slides,
+            )  # fmt: skip
         refusal = predictor.refusal(sight)
         if refusal is not None:
             if alone:

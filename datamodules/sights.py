@@ -51,6 +51,7 @@ class Input(NamedTuple):
     path: Path
     name: str  # of its results
     rgb: np.ndarray | None = None  # (H, W, 3) uint8 of a video's frame
+    frame: int | None = None  # its number in the video, from 0
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Sight:
     picture: DepthFrame | ColourPicture
     centre: np.ndarray | None = None  # (3,) of the hand in a depth frame, metres, camera frame
     square: Square | None = None  # of a photograph
+    frame: int | None = None  # of a video, its number from 0
     notes: dict[str, object] = field(default_factory=dict)  # for the joints' file
 
     @property
@@ -98,7 +100,7 @@ class Sight:
     @property
     def key(self) -> str:
         """Names the picture in prediction files."""
-        return f"{self.path}#{self.name}" if self.path.suffix.lower() in VIDEOS else str(self.path)
+        return str(self.path) if self.frame is None else f"{self.path}#{self.name}"
 
     def shown(self, seen: HandBatch) -> tuple[Picture, Picture]:
         """The whole picture and a crop of it, to draw on."""
@@ -190,7 +192,7 @@ def _colour_sight(picture: ColourPicture, given: Input, asked: Asked) -> Sight:
     square = square_around(parse_box(asked.box), picture)
     # a colour picture does not say how large a hand is
     notes = {"distance": "from focal length and an assumed bone length; the hand's size is not measured"}
-    return Sight(given.path, given.name, K, camera, picture, square=square, notes=notes)
+    return Sight(given.path, given.name, K, camera, picture, square=square, frame=given.frame, notes=notes)
 
 
 def _frames(path: Path, name: str, every: int) -> Iterator[Input]:
@@ -206,7 +208,7 @@ def _frames(path: Path, name: str, every: int) -> Iterator[Input]:
                 whole, picture = video.retrieve()
                 if not whole:
                     break
-                yield Input(path, f"{name}_{number:06d}", np.ascontiguousarray(picture[..., ::-1]))
+                yield Input(path, f"{name}_{number:06d}", np.ascontiguousarray(picture[..., ::-1]), number)
             number += 1
         if number == 0:
             raise BadFrame(f"{path}: a video without a frame that can be read; copy it again, or convert it")

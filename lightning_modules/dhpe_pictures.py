@@ -71,9 +71,14 @@ def refinement_picture(method: RefiningMethod, batch: HandBatch) -> Picture:
     return tile([*panels, _curve(found, len(panels[0]))], _COLUMNS)
 
 
-def shown_steps(steps: int) -> list[int]:
-    """Iterations to draw, at most PANELS: first and last, and closer together at the start, where most happens."""
-    spread = steps * np.linspace(0, 1, PANELS) ** 2
+def shown_steps(steps: int, most: int = PANELS) -> list[int]:
+    """Iterations to draw, at most PANELS: first and last, and closer together at the start, where most happens.
+
+    Args:
+        steps: of the refinement.
+        most: fewer than PANELS, at least 2.
+    """
+    spread = steps * np.linspace(0, 1, min(most, PANELS)) ** 2
     return sorted({round(float(step)) for step in spread})
 
 

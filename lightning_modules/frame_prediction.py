@@ -35,6 +35,7 @@ class Sight(Protocol):
     K: Tensor  # (3, 3)
     camera: str
     centre: np.ndarray | None  # (3,) metres, camera frame, where the hand was found; None: a photograph
+    frame: int | None  # its number in a video; None: a picture of its own
     notes: dict[str, object]
 
     @staticmethod

@@ -32,6 +32,7 @@ class PageEntry:
     colours: np.ndarray | None = None  # (V, 3) or (F, 3) uint8 RGB of the mesh, of its parts for instance
     facts: Mapping[str, str] = field(default_factory=dict)  # camera, method, what the distance rests on ...
     steps_name: Literal["iteration", "frame"] = "iteration"  # what a step is
+    numbers: Sequence[int] = ()  # (T,) of the iterations or frames; none: from 0 on
 
     def __post_init__(self) -> None:
         check_choice("steps_name", self.steps_name, ("iteration", "frame"))
@@ -56,6 +57,10 @@ class PageEntry:
             )
         if len(counts := {len(values) for values in self.by_step().values()} - {1}) > 1:
             raise ValueError(f"steps of '{self.name}': expected one number throughout, got {sorted(counts)}")
+        if self.numbers and len(self.numbers) != self.steps:
+            raise ValueError(
+                f"numbers of '{self.name}': expected one of each of {self.steps} steps, got {self.numbers}"
+            )
 
     def by_step(self) -> dict[str, np.ndarray]:
         """What may have steps, with a leading axis of T, or of 1 where all steps share it."""
@@ -71,6 +76,11 @@ class PageEntry:
     def steps(self) -> int:
         """T, at least 1."""
         return max(map(len, self.by_step().values()))
+
+    @property
+    def step_numbers(self) -> list[int]:
+        """The number of each step."""
+        return list(self.numbers or range(self.steps))
 
 
 def write_page(path: Path, entries: Sequence[PageEntry], title: str) -> None:
@@ -98,6 +108,7 @@ def _figure(entry: PageEntry) -> dict:
         if len(values[kind]) > 1
     }
     figure["steps"] *= entry.steps if len(figure["steps"]) == 1 else 1  # pictures alone may change
+    figure["numbers"] = entry.step_numbers
     return figure
 
 
@@ -139,7 +150,7 @@ def _slider(entry: PageEntry) -> str:
         return ""
     return (
         f'<label class="steps">{entry.steps_name}<input type="range" min="0" max="{last}" value="{last}">'
-        f"<output>{last} of {last}</output></label>"
+        f"<output>{entry.step_numbers[-1]} of {entry.step_numbers[-1]}</output></label>"
     )
 
 

@@ -1,7 +1,8 @@
 """Predictions as entries of a page: the crop with and without what was predicted, and the hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -31,23 +32,19 @@ def entry_of(sight: Sight, hand: Hand, facts: Mapping[str, object]) -> PageEntry
     return PageEntry(sight.name, plain[..., ::-1].copy(), drawn[..., ::-1].copy(), joints, facts=told, **shown)
 
 
-def joined_entries(entries: Sequence[PageEntry]) -> PageEntry:
-    """Entries of one video's frames as one with a slider; a single entry as it is."""
-    if len(entries) == 1:
-        return entries[0]
-    name = f"{entries[0].name} to {entries[-1].name}"
-    return replace(entries[0], name=name, steps_name="frame", **_stacked(entries))
+def stepped_entry(by_number: Mapping[int, PageEntry], steps_name: Literal["iteration", "frame"]) -> PageEntry:
+    """Entries of one side's hand as one with a slider and the facts that all share; a single entry as it is.
 
-
-def refined_entry(by_iteration: Mapping[int, PageEntry]) -> PageEntry:
-    """Entries of one picture after some iterations of refinement as one with a slider; a single entry as it is."""
-    entries = list(by_iteration.values())
-    if len(entries) == 1:
-        return entries[0]
-    facts = {**entries[-1].facts, "iterations": ", ".join(map(str, by_iteration))}
-    return replace(entries[-1], facts=facts, steps_name="iteration", **_stacked(entries))
-
-
-def _stacked(entries: Sequence[PageEntry]) -> dict[str, np.ndarray]:
-    fields = ["picture", "overlay", "joints"] + ([] if entries[0].vertices is None else ["vertices"])
-    return {name: np.stack([getattr(entry, name) for entry in entries]) for name in fields}
+    Args:
+        by_number: of a refinement's iterations or a video's frames, in order; each without steps of its own.
+        steps_name: what the numbers count.
+    """
+    entries = list(by_number.values())
+    first, last = entries[0], entries[-1]
+    if first is last:
+        return first
+    name = first.name if first.name == last.name else f"{first.name} to {last.name}"
+    facts = {fact: said for fact, said in last.facts.items() if all(entry.facts.get(fact) == said for entry in entries)}
+    fields = ["picture", "overlay", "joints"] + ([] if last.vertices is None else ["vertices"])
+    steps = {field: np.stack([getattr(entry, field) for entry in entries]) for field in fields}
+    return replace(last, name=name, facts=facts, steps_name=steps_name, numbers=tuple(by_number), **steps)

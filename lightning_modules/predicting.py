@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from lightning_modules.frame_prediction import (
 )
 from lightning_modules.method import HandMethod
 from lightning_modules.page import PageEntry, write_page
-from lightning_modules.page_entries import entry_of, joined_entries, refined_entry
+from lightning_modules.page_entries import entry_of, stepped_entry
 from lightning_modules.restore import restore_method
 from lightning_modules.run_folder import best_by_age, folder_of_checkpoint
 from ops.patch_restoration import PatchDictionary
@@ -60,7 +59,7 @@ class Predictor:
         sides: to try.
         dictionary: of patches, for depth.
         refine: iterations of refinement at test time; None takes the checkpoint's.
-        with_page: keep what a page shows beside.
+        slides: steps that a page has room for, of each picture; 0: there is no page.
     """
 
     def __init__(
@@ -72,10 +71,10 @@ class Predictor:
         sides: Sequence[int],
         dictionary: Path | None = None,
         refine: int | None = None,
-        with_page: bool = False,
+        slides: int = 0,
     ) -> None:
         self.checkpoint, self.out, self.kinds, self.overwrite, self.sides = checkpoint, out, kinds, overwrite, sides
-        self.dictionary, self.refine, self.with_page = dictionary, refine, with_page
+        self.dictionary, self.refine, self.slides = dictionary, refine, slides
         self._methods: dict[str, tuple[HandMethod, Path] | NoMethodError] = {}
         self._patches: PatchDictionary | None = None
 
@@ -133,8 +132,8 @@ class Predictor:
                 crop = sight.crop(int(hand.prediction.side), method.crop_size, sight.centre)
                 write_refinement(method, crop, self._files(sight, checkpoint)["refinement.png"])
             predicted = Predicted(sight, hand, facts, self._files(sight, checkpoint), self._parts(method, hand))
-            if steps and self.with_page:
-                predicted.on_the_way = refining_hands(method, sight, hand, shown_steps(steps))
+            if steps and self.slides > 1 and sight.frame is None:  # a video's slider goes through its frames
+                predicted.on_the_way = refining_hands(method, sight, hand, shown_steps(steps, self.slides))
             yield predicted
 
     @staticmethod
@@ -181,7 +180,8 @@ def write_predicted(predicted: Predicted, with_page: bool) -> Predicted:
     predicted.written = write_results(predicted.files, facts, predicted.sight, predicted.hand, predicted.parts)
     if with_page:
         hands = predicted.on_the_way or {0: predicted.hand}
-        predicted.entry = refined_entry({step: entry_of(predicted.sight, hand, facts) for step, hand in hands.items()})
+        entries = {step: entry_of(predicted.sight, hand, facts) for step, hand in hands.items()}
+        predicted.entry = stepped_entry(entries, "iteration")
     return predicted
 
 
@@ -197,7 +197,8 @@ class Report:
     def __init__(self, alone: bool, count: int, page: Path | None) -> None:
         self._alone, self._page = alone, page
         self._written, self._skipped, self._folders = 0, 0, set()
-        self._entries: list[tuple[Path, PageEntry]] = []
+        # a video's left and right hands apart: their meshes differ; each by the frame's number
+        self._entries: dict[tuple[Path, int], dict[int, PageEntry]] = {}
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, disable=alone or not sys.stderr.isatty())
         self._bar.start()
@@ -216,7 +217,8 @@ class Report:
         self._written += 1
         self._folders |= {path.parent for path in item.written}
         if item.entry is not None:
-            self._entries.append((item.sight.path, item.entry))
+            key = item.sight.path, int(item.hand.prediction.side)
+            self._entries.setdefault(key, {})[item.sight.frame or 0] = item.entry
         if not item.hand.is_sure:
             print(
                 f"not sure    {item.sight.name}: probably no hand, or not there (confidence {item.hand.confidence:.2f} "
@@ -233,9 +235,7 @@ class Report:
             folders = ", ".join(sorted(map(str, self._folders))) or "nowhere"
             print(f"wrote       results of {self._written} pictures to {folders}; skipped {self._skipped}")
         if self._page is not None and self._entries:
-            groups = groupby(self._entries, key=lambda each: each[0])
-            entries = [joined_entries([entry for _, entry in group]) for _, group in groups]
-            write_page(self._page, entries, "Hands")
+            write_page(self._page, [stepped_entry(each, "frame") for each in self._entries.values()], "Hands")
             print(f"wrote       {self._page}")
         if self._skipped and not self._written:
             raise ValueError("none of the inputs could be predicted; see the reasons above")

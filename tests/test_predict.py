@@ -26,6 +26,7 @@ from ops.drawing import part_colours
 from ops.hand_model import open_hand
 from ops.joints import CANONICAL_JOINTS, PALM, PART_NAMES
 from ops.patch_restoration import PatchDictionary
+from tests.datamodules.test_sights import video
 from tests.toys import FlatHand
 
 DATA = Path(__file__).parent / ".." / ".." / "shared" / "data"
@@ -473,16 +474,31 @@ def test_a_page_slides_through_the_iterations_of_a_refinement(colours, monkeypat
     checkpoint = refining_checkpoint(colours.folder / "dhpe.ckpt", steps=0)
     seen = photo(colours.folder / "photo.jpg"), "--box=150,100,100,80", f"--ckpt={checkpoint}", "--side=left"
     colours(*seen, "--out=plain", "--html=plain.html")
-    colours(*seen, "--out=out", "--html=page.html", "--refine=4")
+    colours(*seen, "--out=out", "--html=page.html", "--refine=5")
     (plain,), (slid,) = pages
     assert plain.joints.shape == (21, 3) and "refinement steps" not in plain.facts
-    assert slid.steps_name == "iteration" and slid.facts["iterations"] == "0, 1, 2, 3, 4"
+    assert slid.steps_name == "iteration" and slid.numbers == (0, 1, 2, 3, 5)
+    assert slid.name == "photo" and slid.facts == plain.facts
     assert slid.joints.shape == (5, 21, 3) and slid.vertices.shape == (5, 778, 3)
     np.testing.assert_allclose(slid.joints[0], plain.joints, atol=1e-5)
     document, last, _ = joints_of(colours.folder / "out" / "photo_joints.json")
-    assert document["refinement_steps"] == 4 and document["side"] == "left"
+    assert document["refinement_steps"] == 5 and document["side"] == "left"
     np.testing.assert_allclose(slid.joints[-1], last, atol=1e-5)
     assert np.abs(slid.joints[-1] - slid.joints[0]).max() > 1e-4
+
+
+def test_a_page_of_many_has_room_for_fewer_iterations_of_each_and_of_videos_for_the_last(colours, monkeypatch):
+    monkeypatch.setattr(restore, "METHODS", ("lightning_modules.", "tests."))
+    monkeypatch.setattr(predict, "PAGE_MOST", 6)
+    pages = []
+    monkeypatch.setattr(predicting, "write_page", lambda path, entries, title: pages.append(entries))
+    checkpoint = refining_checkpoint(colours.folder / "dhpe.ckpt", steps=0)
+    options = f"--ckpt={checkpoint}", "--out=out", "--html=page.html", "--refine=5", "--write", "joints.json"
+    colours(photo(colours.folder / "photo.jpg"), video(colours.folder / "clip.avi", 2), *options)
+    ((slid, clip),) = pages
+    assert slid.numbers == (0, 5)
+    assert (clip.name, clip.steps_name, clip.numbers) == ("clip_000000 to clip_000001", "frame", (0, 1))
+    assert clip.joints.shape == (2, 21, 3)
 
 
 def test_the_picture_of_a_refinement_comes_on_request_from_a_method_that_refines(colours, capsys):

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import trimesh
 
-from lightning_modules import frame_prediction, weights
+from lightning_modules import frame_prediction, predicting, weights
 from lightning_modules.weights import convert
 from tests.datamodules.test_sights import video
 from tests.test_predict import checkpoint_of, colours, joints_of, photo, run  # noqa: F401 - fixtures
@@ -86,7 +87,27 @@ def test_a_video_gives_its_frames_and_a_page_with_a_slider(colours):  # noqa: F8
     ]
     page = (colours.folder / "page.html").read_text()
     assert 'max="1"' in page and "clip_000000 to clip_000003" in page and "<script src=" not in page
+    assert "<output>3 of 3</output>" in page, "frames are counted as the video's"
     assert code_of(colours, clip, "--out=o", "--html=page.html") == 2
+
+
+def test_a_videos_left_and_right_hands_are_apart_on_a_page_with_the_facts_of_all_frames(colours, monkeypatch):  # noqa: F811
+    pages = []
+    monkeypatch.setattr(predicting, "write_page", lambda path, entries, title: pages.append(entries))
+
+    def confidence(method, prediction, batch, seen):
+        of_left = torch.tensor([(0.9, 0.1, 0.8, 0.2)[int(key[-1])] for key in batch["key"]])
+        return torch.where(batch["mirrored"], of_left, 0.5), "heat maps"
+
+    monkeypatch.setattr(frame_prediction, "confidence_of", confidence)
+    clip = video(colours.folder / "clip.avi", 4)
+    colours(clip, "--side=both", "--out=out", "--html=page.html", "--write", "joints.json")
+    (entries,) = pages
+    assert [(entry.facts["side"], entry.numbers) for entry in entries] == [("left", (0, 2)), ("right", (1, 3))]
+    for entry, said_of_all in zip(entries, (set(), {"confidence"}), strict=True):
+        assert {"confidence"} & set(entry.facts) == said_of_all, "left hands' differ"
+        for vertices in entry.vertices:
+            assert trimesh.Trimesh(vertices, entry.faces, process=False).volume > 0, "not inside out"
 
 
 def test_of_both_sides_the_more_likely_is_given(run, monkeypatch):  # noqa: F811

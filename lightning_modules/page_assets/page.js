@@ -1,5 +1,6 @@
 "use strict";
-// figures: what plotly draws (data, layout); `steps`: what changes in each trace from step to step; `layers`: pictures.
+// figures: what plotly draws (data, layout); `steps`: what changes in each trace from step to step; `numbers` of
+// these steps; `layers`: pictures.
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const places = [...document.querySelectorAll("[data-figure]")];
 const MESH = 2, BONES_AND_JOINTS = [0, 1];
@@ -59,7 +60,7 @@ function wire(card) {
     radio.addEventListener("change", () => { figure.shown = radio.value; redraw(place); });
   if (slider) slider.addEventListener("input", () => {
     figure.step = Number(slider.value);
-    card.querySelector("output").textContent = `${slider.value} of ${slider.max}`;
+    card.querySelector("output").textContent = `${figure.numbers[figure.step]} of ${figure.numbers.at(-1)}`;
     for (const [kind, urls] of Object.entries(figure.layers)) card.querySelector(`.${kind}`).src = urls[figure.step];
     redraw(place);
   });

@@ -104,6 +104,15 @@ def test_steps_move_the_hand_and_change_pictures(tmp_path):
     assert "frame" in elements.texts[None]
 
 
+def test_a_slider_says_the_numbers_of_its_steps(tmp_path):
+    joints = np.stack([entry().joints + [0.01 * t, 0, 0] for t in range(3)])
+    write_page(tmp_path / "a.html", [entry(joints=joints, numbers=(0, 2, 5)), entry(joints=joints)], "Title")
+    elements, figures = read(tmp_path / "a.html")
+    assert [figure["numbers"] for figure in figures] == [[0, 2, 5], [0, 1, 2]]
+    text = (tmp_path / "a.html").read_text()
+    assert "<output>5 of 5</output>" in text and "<output>2 of 2</output>" in text
+
+
 def test_pictures_alone_may_have_steps_and_hands_may_lack_a_mesh(tmp_path):
     pictures = np.zeros((2, 30, 40, 3), np.uint8)
     write_page(tmp_path / "a.html", [entry(picture=pictures, overlay=pictures, vertices=None, faces=None)], "Title")
@@ -136,6 +145,7 @@ def test_colours_of_faces_stay_flat(tmp_path):
         ({"faces": None}, ValueError, "give both or none"),
         ({"colours": np.zeros((5, 3), np.uint8)}, ValueError, "as many as vertices or faces.*got 5"),
         ({"joints": np.zeros((2, 21, 3)), "vertices": np.zeros((3, 4, 3))}, ValueError, r"got \[2, 3\]"),
+        ({"numbers": (0, 5)}, ValueError, r"numbers of 'a.png': expected one of each of 1 steps, got \(0, 5\)"),
         ({"steps_name": "time"}, ValueError, "steps_name: expected one of"),
         ({"joints": np.full((21, 3), np.nan)}, ValueError, "joints of 'a.png': expected finite"),
     ],
