@@ -107,7 +107,7 @@ def test_steps_move_the_hand_and_change_pictures(tmp_path):
 def test_a_slider_says_the_numbers_of_its_steps(tmp_path):
     joints = np.stack([entry().joints + [0.01 * t, 0, 0] for t in range(3)])
     write_page(tmp_path / "a.html", [entry(joints=joints, numbers=(0, 2, 5)), entry(joints=joints)], "Title")
-    elements, figures = read(tmp_path / "a.html")
+    _, figures = read(tmp_path / "a.html")
     assert [figure["numbers"] for figure in figures] == [[0, 2, 5], [0, 1, 2]]
     text = (tmp_path / "a.html").read_text()
     assert "<output>5 of 5</output>" in text and "<output>2 of 2</output>" in text
