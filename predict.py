@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ PAGE_MOST = 60  # hands of a page, iterations of a refinement counted: each is i
 
 
 def main() -> None:
-    """Run the command line; bad input ends with exit code 2 and a remedy."""
+    """Run the command line; bad input ends with exit code 2 and a remedy, Ctrl-C with 130 as programs do."""
     if sys.argv[1:2] == ["export"]:
         require_install()
         from lightning_modules.export import main as export
@@ -37,12 +38,14 @@ def main() -> None:
         export(sys.argv[2:])
         return
     arguments = parse()
-    require_install()
     try:
+        require_install()
         skipped = run(arguments)
     except (ValueError, OSError) as error:
         print(f"predict.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     if skipped:
         raise SystemExit(1)
 
@@ -92,13 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
     reading = in_order(partial(read_sight, asked=asked), pictures, THREADS, 2 * arguments.batch + THREADS)
     sights = (checked_alone(arguments, sight) for sight in reading) if alone else reading
     predicted = predict(arguments, sights, alone, slides=PAGE_MOST // count if arguments.html else 0)
+    first = list(islice(predicted, 1))  # raises the only picture's error, before the methods' import is paid
 
     from lightning_modules.predicting import Report
 
-    report = Report(alone, count, arguments.html)
-    # an error of the only picture is raised before anything heavy is built for it
-    for item in in_order(partial(write, arguments), predicted, THREADS, 2 * arguments.batch):
-        report.add(item)
+    with Report(alone, count, arguments.html) as report:
+        for item in in_order(partial(write, arguments), chain(first, predicted), THREADS, 2 * arguments.batch):
+            report.add(item)
     return report.close()
 
 
@@ -113,6 +116,8 @@ def check(arguments: argparse.Namespace, alone: bool, count: int) -> None:
         raise ValueError("labels: belong to one frame; name that frame alone, or judge many with evaluate")
     if arguments.html and count > PAGE_MOST:
         raise ValueError(f"html: a page holds at most {PAGE_MOST} pictures, got {count}; name fewer, or give --every")
+    if arguments.html and arguments.html.is_dir():
+        raise IsADirectoryError(f"html: expected a file to write, got the folder {arguments.html}; name one in it")
     if arguments.html and arguments.html.exists() and not arguments.overwrite:
         raise FileExistsError(f"{arguments.html}: there already; give --overwrite or another --html")
 
@@ -159,7 +164,7 @@ def predict(
 
             predictor = Predictor(
                 arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, sides,
-                arguments.dictionary, arguments.refine, slides,
+                arguments.dictionary, arguments.refine, slides, alone,
             )  # fmt: skip
         refusal = predictor.refusal(sight)
         if refusal is not None:

@@ -51,7 +51,7 @@ def read_depth_frame(path: str | Path, unit: float | None = None) -> DepthFrame:
         raise FileNotFoundError(f"{path}: {what}; name a depth picture (.png or .npy)")
     if unit is not None and not (np.isfinite(unit) and unit > 0):
         raise ValueError(f"unit: expected metres per stored step, such as 0.001, got {unit}")
-    stored, packing = _read_npy(path) if path.suffix == ".npy" else _read_png(path)
+    stored, packing = _read_npy(path) if path.suffix.lower() == ".npy" else _read_png(path)
     if unit is None:
         unit = 1.0 if stored.dtype.kind == "f" else UNITS[packing]
     _check_range(path, stored, unit)
@@ -140,18 +140,6 @@ def parse_box(text: str | None) -> tuple[float, float, float, float] | None:
     except ValueError as error:
         raise ValueError(f"box: expected u,v,width,height in pixels, got '{text}'") from error
     return left, top, width, height
-
-
-def crop_frame(
-    frame: DepthFrame,
-    K: torch.Tensor,
-    cube_centre: np.ndarray,
-    side: int = RIGHT,
-    image_size: int = 128,
-    reach: float | None = None,
-) -> HandBatch:
-    """A batch of one; see `crop_depth_frames`."""
-    return crop_depth_frames([frame], K[None], cube_centre[None], side, image_size, reach)
 
 
 def crop_depth_frames(

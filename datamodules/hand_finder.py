@@ -95,7 +95,7 @@ def check_hand_sized(depth: np.ndarray, K: torch.Tensor, centre: np.ndarray, uni
     if likely:
         hint = " or ".join(f"--unit {value:g}" for value in likely)
         raise ValueError(f"no hand found with a unit of {unit:g} m: {found}; with {hint} one would be there")
-    raise ValueError(f"no hand found: {found}; check the camera, or say where the hand is with --box u,v,width,height")
+    raise ValueError(f"no hand found: {found}; check the camera, and --box u,v,width,height of the hand")
 
 
 def _has_hand(depth: np.ndarray, K: torch.Tensor) -> bool:
@@ -146,7 +146,7 @@ def _near_blobs(depth: np.ndarray, focal: float) -> list[np.ndarray]:
     if not large:
         raise ValueError(
             f"no hand found: nothing of at least {BLOB_AREA * 1e4:.0f} cm^2 between {NEAREST} and {FARTHEST} m; "
-            "check unit and camera, or say where the hand is with --box u,v,width,height"
+            "check unit and camera, and --box u,v,width,height of the hand"
         )
     near = min(float(np.percentile(depth[blob], 5)) for blob in large)
     return [blob & (depth < near + BLOB_DEPTH) for blob in large if (depth[blob] < near + BLOB_DEPTH).any()]

@@ -1,5 +1,6 @@
 """A user's own pictures as what a method can look at: files, folders and videos, one by one, depth and colours."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,10 +74,6 @@ class Sight:
         """What it shows."""
         return "rgb" if isinstance(self.picture, ColourPicture) else "depth"
 
-    def crop(self, side: int, size: int, centre: np.ndarray | None = None) -> HandBatch:
-        """A batch of one; see `crops`."""
-        return self.crops([self], side, size, [self.centre if centre is None else centre])
-
     @staticmethod
     def crops(
         sights: "Sequence[Sight]", side: int, size: int, centres: Sequence[np.ndarray | None] | None = None
@@ -132,13 +129,14 @@ def list_inputs(paths: Sequence[Path]) -> list[Path]:
 
 def names_of(files: Sequence[Path]) -> list[str]:
     """A name for the results of each file: its stem, with suffix and folder where others have the same."""
-    stems = [path.stem for path in files]
-    names = []
-    for path, stem in zip(files, stems, strict=True):
-        if stems.count(stem) > 1:
-            stem = f"{path.absolute().parent.name}_{stem}_{path.suffix.lower().lstrip('.')}"
-        names.append(stem)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    stems = Counter(path.stem for path in files)
+    names = [
+        path.stem
+        if stems[path.stem] == 1
+        else f"{path.absolute().parent.name}_{path.stem}_{path.suffix.lower().lstrip('.')}"
+        for path in files
+    ]
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(
             f"inputs: results of several would be named {', '.join(twice)}; give them one folder at a time"
         )
@@ -178,9 +176,11 @@ def read_sight(given: Input, asked: Asked) -> Sight:
     """
     if given.rgb is not None:
         return _colour_sight(ColourPicture(given.rgb, given.path), given, asked)
+    if not given.path.is_file():
+        raise FileNotFoundError(f"{given.path}: no such file; name a photograph, a depth frame, a video or a folder")
     if is_colour_picture(given.path):
         return _colour_sight(read_colour_picture(given.path), given, asked)
-    frame = read_depth_frame(given.path, asked.unit or CAMERA_UNITS.get(asked.camera))
+    frame = read_depth_frame(given.path, CAMERA_UNITS.get(asked.camera) if asked.unit is None else asked.unit)
     K, camera = frame_camera(asked.camera, frame)
     centre = find_hand(frame.depth, K, parse_box(asked.box))
     check_hand_sized(frame.depth, K, centre, frame.unit)

@@ -53,7 +53,7 @@ def refinement_picture(method: RefiningMethod, batch: HandBatch) -> Picture:
         raise ValueError(f"batch: expected one hand to draw, got {len(batch['key'])}; draw them one by one")
     steps = method.hparams.refinement_steps
     if steps == 0:
-        raise ValueError("refinement_steps: expected at least 1 iteration to draw, got 0; take another checkpoint")
+        raise ValueError("refinement_steps: expected at least 1 iteration to draw, got 0; give --refine N")
     with torch.no_grad():
         estimate = method(batch["rgb"], batch["K"])
     found = method.refine(estimate, batch, keep_path=True)

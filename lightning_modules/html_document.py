@@ -47,7 +47,6 @@ def write_document(path: Path, title: str, body: str, figures: Sequence[dict]) -
             them stands in `lightning_modules.page`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     html = _TEMPLATE.format(
         policy=POLICY,
         title=escape(title),
@@ -57,7 +56,11 @@ def write_document(path: Path, title: str, body: str, figures: Sequence[dict]) -
         plotly=_plotly(),
         script=(_ASSETS / "page.js").read_text(),
     )
-    path.write_text(html, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(html, encoding="utf-8")
+    except OSError as error:  # of a full disk, without the file's name
+        raise OSError(f"{path}: the page cannot be written ({error.strerror}); make room, or name another") from error
 
 
 def slot(figure: int, what: str) -> str:

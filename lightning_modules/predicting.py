@@ -60,6 +60,7 @@ class Predictor:
         dictionary: of patches, for depth.
         refine: iterations of refinement at test time; None takes the checkpoint's.
         slides: steps that a page has room for, of each picture; 0: there is no page.
+        alone: one picture; of many, results that a method cannot give are left out.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class Predictor:
         dictionary: Path | None = None,
         refine: int | None = None,
         slides: int = 0,
+        alone: bool = False,
     ) -> None:
         self.checkpoint, self.out, self.kinds, self.overwrite, self.sides = checkpoint, out, kinds, overwrite, sides
-        self.dictionary, self.refine, self.slides = dictionary, refine, slides
+        self.dictionary, self.refine, self.slides, self.alone = dictionary, refine, slides, alone
+        self._left_out: set[str] = set()  # what pictures show whose method draws no refinement
         self._methods: dict[str, tuple[HandMethod, Path] | NoMethodError] = {}
         self._patches: PatchDictionary | None = None
 
@@ -108,9 +111,7 @@ class Predictor:
             method = restore_method(checkpoint)
             if sight.modality in method.source_needs["every"]:
                 print(f"checkpoint  {checkpoint}")
-                if self.refine is not None and sight.modality == "rgb":
-                    self._check_refining(method, checkpoint, "refine", "leave --refine out")
-                    method.hparams.refinement_steps = self.refine
+                self._set_refining(method, checkpoint, sight.modality)
                 return method, checkpoint
             foreign.append(f"{checkpoint} ({type(method).__name__} takes {', '.join(method.source_needs['every'])})")
         raise NoMethodError(
@@ -122,26 +123,36 @@ class Predictor:
         """The hands of pictures of one kind."""
         method, checkpoint = self.method(sights[0])
         facts = {"method": type(method).__name__, "checkpoint": str(checkpoint)}
-        if "refinement.png" in self.kinds:
-            self._check_refining(method, checkpoint, "write: refinement.png", "leave it out")
         steps = method.hparams.refinement_steps if hasattr(method, "refine") else 0
         if steps:
             facts["refinement_steps"] = steps
         for sight, hand in zip(sights, predict_hands(method, sights, self.sides), strict=True):
-            if "refinement.png" in self.kinds:
-                crop = sight.crop(int(hand.prediction.side), method.crop_size, sight.centre)
-                write_refinement(method, crop, self._files(sight, checkpoint)["refinement.png"])
-            predicted = Predicted(sight, hand, facts, self._files(sight, checkpoint), self._parts(method, hand))
+            files = self._files(sight, checkpoint)
+            if "refinement.png" in files:
+                crop = sight.crops([sight], int(hand.prediction.side), method.crop_size)
+                write_refinement(method, crop, files["refinement.png"])
+            predicted = Predicted(sight, hand, facts, files, self._parts(method, hand))
             if steps and self.slides > 1 and sight.frame is None:  # a video's slider goes through its frames
                 predicted.on_the_way = refining_hands(method, sight, hand, shown_steps(steps, self.slides))
             yield predicted
 
-    @staticmethod
-    def _check_refining(method: HandMethod, checkpoint: Path, option: str, remedy: str) -> None:
-        if not hasattr(method, "refine"):
-            raise ValueError(
-                f"{option} is of methods that refine at test time, and {checkpoint} is {type(method).__name__}; "
-                f"{remedy}, or name a checkpoint of DHPE with --ckpt"
+    def _set_refining(self, method: HandMethod, checkpoint: Path, modality: str) -> None:
+        """Take the user's iterations; without a refinement refuse them, and refuse its picture or leave it out."""
+        if hasattr(method, "refine"):
+            if self.refine is not None:
+                method.hparams.refinement_steps = self.refine
+            return
+        asked = "refine" if self.refine is not None and modality == "rgb" else None
+        if "refinement.png" in self.kinds:
+            if self.alone or set(self.kinds) == {"refinement.png"}:
+                asked = "write: refinement.png"
+            else:
+                print(f"left out    refinement.png of {checkpoint}: {type(method).__name__} does not refine")
+                self._left_out.add(modality)
+        if asked:
+            raise NoMethodError(
+                f"{asked} is of methods that refine at test time, and {checkpoint} is {type(method).__name__}; leave "
+                "it out, or name a checkpoint of DHPE with --ckpt"
             )
 
     def _parts(self, method: HandMethod, hand: Hand) -> dict[str, np.ndarray]:
@@ -153,7 +164,8 @@ class Predictor:
 
     def _files(self, sight: Sight, checkpoint: Path) -> dict[str, Path]:
         folder = self.out or (folder_of_checkpoint(checkpoint) or Path.cwd()) / "predictions"
-        return result_files(folder, sight.name, self.kinds)
+        kinds = [kind for kind in self.kinds if kind != "refinement.png" or sight.modality not in self._left_out]
+        return result_files(folder, sight.name, kinds)
 
 
 def default_checkpoints() -> list[Path]:
@@ -201,15 +213,20 @@ class Report:
         self._entries: dict[tuple[Path, int], dict[int, PageEntry]] = {}
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, disable=alone or not sys.stderr.isatty())
-        self._bar.start()
         self._task = self._bar.add_task("hands", total=count)
+
+    def __enter__(self) -> "Report":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()  # whatever happened: it hides the cursor
 
     def add(self, item: Predicted | Exception) -> None:
         """One picture is done."""
         self._bar.advance(self._task)
         if isinstance(item, Exception):
             if self._alone:
-                self._bar.stop()
                 raise item
             self._skipped += 1
             print(f"skipped     {item}", file=sys.stderr)
@@ -222,15 +239,14 @@ class Report:
         if not item.hand.is_sure:
             print(
                 f"not sure    {item.sight.name}: probably no hand, or not there (confidence {item.hand.confidence:.2f} "
-                f"by {item.hand.rule}); say where it is with --box, or which with --side"
+                f"by {item.hand.rule}); check --box and --side"
             )
         if self._alone:
             for path in item.written:
                 print(f"wrote       {path}")
 
     def close(self) -> int:
-        """Write the page and the last lines; how many pictures were skipped."""
-        self._bar.stop()
+        """Write the page and the last lines, once the bar is gone; how many pictures were skipped."""
         if not self._alone:
             folders = ", ".join(sorted(map(str, self._folders))) or "nowhere"
             print(f"wrote       results of {self._written} pictures to {folders}; skipped {self._skipped}")

@@ -304,6 +304,34 @@ def test_bad_input_is_refused_with_exit_code_2(run, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_bad_picture_costs_no_import_of_the_methods(run, monkeypatch):
+    run.frame()
+    monkeypatch.setitem(sys.modules, "lightning_modules.predicting", None)  # importing it raises
+    with pytest.raises(SystemExit) as stop:
+        run("frame.png", "--camera=nyu", "--unit=1")
+    assert stop.value.code == 2
+
+
+def test_after_ctrl_c_the_bar_is_gone(run, monkeypatch):
+    stopped = []
+
+    def interrupted(report, item):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predicting.Report, "add", interrupted)
+    monkeypatch.setattr(predicting.Progress, "stop", lambda bar: stopped.append(bar))
+    with pytest.raises(SystemExit) as stop:
+        run(run.frame(), "--camera=nyu", "--out=out")
+    assert stop.value.code == 130 and len(stopped) == 1
+
+
+def test_a_folder_is_no_page(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(run.frame(), "--camera=nyu", "--out=out", "--html=.", "--overwrite")
+    assert stop.value.code == 2 and not (run.folder / "out").exists()
+    assert "html: expected a file to write, got the folder ." in capsys.readouterr().err
+
+
 def write_labels(path: Path, lines: int) -> Path:
     path.write_text("320 240 700 " * 21 + "\n" + ("320 240 700 " * 20 + "320 240 800\n") * (lines - 1))
     return path
@@ -517,3 +545,7 @@ def test_the_picture_of_a_refinement_comes_on_request_from_a_method_that_refines
         colours(*seen, "--write", "refinement.png", "overlay.png", "--overwrite")
     assert stopped.value.code == 2
     assert "refinement.png is of methods that refine at test time" in capsys.readouterr().err
+    checkpoint = refining_checkpoint(colours.folder / "dhpe.ckpt", steps=0)
+    with pytest.raises(SystemExit):
+        colours(*seen, "--ckpt", checkpoint, "--write", "refinement.png", "--overwrite")
+    assert "refinement_steps: expected at least 1 iteration to draw, got 0; give --refine N" in capsys.readouterr().err

@@ -9,10 +9,10 @@ import pytest
 import torch
 import trimesh
 
-from lightning_modules import frame_prediction, predicting, weights
+from lightning_modules import frame_prediction, predicting, restore, weights
 from lightning_modules.weights import convert
 from tests.datamodules.test_sights import video
-from tests.test_predict import checkpoint_of, colours, joints_of, photo, run  # noqa: F401 - fixtures
+from tests.test_predict import checkpoint_of, colours, joints_of, photo, refining_checkpoint, run  # noqa: F401 - fixtures
 
 
 def said(folder: Path, name: str) -> dict:
@@ -64,6 +64,23 @@ def test_depth_and_photographs_go_to_methods_that_take_them(colours, capsys):  #
     flat = colours.checkpoint
     assert code_of(colours, frame, picture, f"--ckpt={flat}", "--camera=588,588,320,240,640,480", "--out=o") == 1
     assert "photo.jpg: a photograph (8 bits" in capsys.readouterr().err
+
+
+def test_the_picture_of_a_refinement_is_left_out_among_many_where_the_method_does_not_refine(run, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(restore, "METHODS", ("lightning_modules.", "tests."))
+    folder = run.folder / "runs" / "dhpe" / "first" / "checkpoints"
+    folder.mkdir(parents=True)
+    refining_checkpoint(folder / "best.ckpt", steps=0)
+    both = run.frame(), photo(run.folder / "photo.jpg"), "--camera=588,588,320,240,640,480", "--refine=1"
+    assert code_of(run, *both, "--out=out", "--write", "joints.json", "refinement.png") == 0
+    assert sorted(path.name for path in (run.folder / "out").iterdir()) == [
+        "frame_joints.json",
+        "photo_joints.json",
+        "photo_refinement.png",
+    ]
+    assert f"refinement.png of {Path(*run.checkpoint.parts[-5:])}: FlatHand does not refine" in capsys.readouterr().out
+    assert code_of(run, *both, "--out=o", "--write", "refinement.png") == 1, "nothing would be written of the frame"
+    assert "skipped     " in capsys.readouterr().err
 
 
 def test_nothing_is_replaced_among_many_unless_asked(run, capsys):  # noqa: F811

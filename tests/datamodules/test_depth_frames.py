@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.batch import check_batch
-from datamodules.depth_frames import DepthFrame, crop_frame, frame_camera, read_depth_frame, resample_depth
+from datamodules.depth_frames import DepthFrame, crop_depth_frames, frame_camera, read_depth_frame, resample_depth
 from datamodules.hand_finder import find_hand
 from ops.camera import camera_preset, crop_affine, project
 from ops.hand_model import open_hand
@@ -169,7 +169,7 @@ def scene():
 def test_a_crop_is_what_the_renderer_gives_in_the_crops_camera(scene):
     depth, K, vertices, (faces, parts) = scene
     centre = vertices.mean(1)[0].numpy()
-    batch = crop_frame(frame_of(depth), K, centre)
+    batch = crop_depth_frames([frame_of(depth)], K[None], centre[None])
     check_batch(batch)
     rendered, _ = render_labels(vertices, faces, batch["K"], 128, parts)
     ours, theirs = batch["depth"][0, 0].numpy(), rendered[0, 0].numpy()
@@ -184,7 +184,7 @@ def test_a_crop_is_what_the_renderer_gives_in_the_crops_camera(scene):
 
 def test_a_crop_is_not_shifted_by_a_hundredth_of_a_pixel(scene):
     depth, K, vertices, (faces, parts) = scene
-    batch = crop_frame(frame_of(depth), K, vertices.mean(1)[0].numpy())
+    batch = crop_depth_frames([frame_of(depth)], K[None], vertices.mean(1).numpy())
     ours = batch["depth"]
 
     def mean_difference(shift: float) -> float:
@@ -201,7 +201,7 @@ def test_a_crop_is_not_shifted_by_a_hundredth_of_a_pixel(scene):
 
 def test_a_crops_camera_projects_to_the_crops_pixels(scene):
     depth, K, vertices, _ = scene
-    batch = crop_frame(frame_of(depth), K, vertices.mean(1)[0].numpy())
+    batch = crop_depth_frames([frame_of(depth)], K[None], vertices.mean(1).numpy())
     full = project(vertices, K)
     moved = full @ batch["crop"][:, :, :2].transpose(1, 2) + batch["crop"][:, None, :, 2]
     torch.testing.assert_close(moved, project(vertices, batch["K"]), atol=1e-3, rtol=0)
@@ -227,8 +227,8 @@ def test_the_cube_and_the_reach_cut_what_lies_outside():
     depth[:, 320:] = 0.9
     K, _ = camera_preset("nyu")
     centre = np.array([0, 0, 0.7], np.float32)
-    assert set(np.unique(crop_frame(frame_of(depth), K, centre)["depth"])) == {0, np.float32(0.7)}
-    near = crop_frame(frame_of(depth), K, centre, reach=0.05)["depth"] > 0
+    assert set(np.unique(crop_depth_frames([frame_of(depth)], K[None], centre[None])["depth"])) == {0, np.float32(0.7)}
+    near = crop_depth_frames([frame_of(depth)], K[None], centre[None], reach=0.05)["depth"] > 0
     # half a disc of 5 cm, where 128 px cover 30 cm
     assert float(near.sum()) == pytest.approx(np.pi / 2 * (0.05 * 128 / 0.3) ** 2, rel=0.03)
 
@@ -281,6 +281,6 @@ def test_sr305_frames_need_their_unit_and_show_a_hand(path):
     K, _ = frame_camera("sr305", frame)
     centre = find_hand(frame.depth, K)
     assert np.linalg.norm(centre - SR305_HANDS[path.stem]) < 0.03
-    batch = crop_frame(frame, K, centre, reach=0.13)
+    batch = crop_depth_frames([frame], K[None], centre[None], reach=0.13)
     area = float((batch["depth"] > 0).sum()) * (0.3 / 128) ** 2
     assert 0.006 < area < 0.03  # square metres of a spread hand

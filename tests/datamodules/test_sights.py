@@ -1,5 +1,6 @@
 """A user's files, folders and videos as pictures with a hand, or errors that name them."""
 
+import time
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import torch
 
 from datamodules.batch import LEFT, RIGHT
 from datamodules.hand_finder import check_hand_sized, find_hand
-from datamodules.sights import Asked, count_inputs, each_input, list_inputs, names_of, read_sight
+from datamodules.sights import Asked, Input, count_inputs, each_input, list_inputs, names_of, read_sight
 from ops.camera import camera_preset
 
 K, _ = camera_preset("nyu")
@@ -50,6 +51,33 @@ def test_results_of_equal_names_are_told_apart():
         names_of([Path("a/one/hand.png"), Path("b/one/hand.png")])
 
 
+def test_names_of_very_many_take_no_time():
+    paths = [Path(f"hands/{i}.png") for i in range(50_000)]
+    began = time.perf_counter()
+    assert len(names_of(paths)) == 50_000
+    assert time.perf_counter() - began < 5, "counted one by one it is minutes"
+
+
+def test_a_file_that_is_not_there_is_no_depth_picture_yet(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"photo\.jpg: no such file; name a photograph, a depth frame, a video"):
+        read_sight(Input(tmp_path / "photo.jpg", "photo"), Asked())
+
+
+@pytest.mark.parametrize("unit", [0.0, -1.0])
+def test_a_unit_of_nothing_is_refused(tmp_path, unit):
+    cv2.imwrite(str(tmp_path / "frame.png"), (1000 * depth_with(0.7)).round().astype(np.uint16))
+    with pytest.raises(ValueError, match="unit: expected metres per stored step"):
+        read_sight(Input(tmp_path / "frame.png", "frame"), Asked(camera="nyu", unit=unit))
+
+
+def test_arrays_are_known_by_their_suffix_in_capitals_too(tmp_path):
+    path = tmp_path / "frame.NPY"
+    with open(path, "wb") as file:
+        np.save(file, depth_with(0.7))
+    sight = read_sight(Input(path, "frame"), Asked(camera="nyu"))
+    assert sight.modality == "depth" and sight.centre[2] == pytest.approx(0.72, abs=0.01)
+
+
 def test_videos_come_frame_by_frame_and_say_which(tmp_path):
     path = video(tmp_path / "clip.avi", 6)
     frames = list(each_input([path], every=2))
@@ -57,7 +85,7 @@ def test_videos_come_frame_by_frame_and_say_which(tmp_path):
     assert [round(float(frame.rgb.mean()) / 30) for frame in frames] == [0, 2, 4]
     assert count_inputs([path, Path("x.png")], every=2) == 4
     sight = read_sight(frames[1], Asked())
-    assert sight.modality == "rgb" and sight.crop(RIGHT, 32)["key"] == [f"{path}#clip_000002"]
+    assert sight.modality == "rgb" and sight.crops([sight], RIGHT, 32)["key"] == [f"{path}#clip_000002"]
 
 
 def test_damaged_videos_are_named_in_their_place(tmp_path):
@@ -98,9 +126,9 @@ def test_crops_move_with_their_centre_and_come_mirrored_for_left_hands(tmp_path)
     cv2.imwrite(str(tmp_path / "frame.png"), (1000 * depth_with(0.7)).round().astype(np.uint16))
     (given,) = each_input([tmp_path / "frame.png"])
     sight = read_sight(given, Asked(camera="nyu"))
-    right, left = sight.crop(RIGHT, 64), sight.crop(LEFT, 64)
+    right, left = (sight.crops([sight], side, 64) for side in (RIGHT, LEFT))
     assert torch.equal(left["depth"].flip(-1), right["depth"]) and left["mirrored"].tolist() == [True]
-    moved = sight.crop(RIGHT, 64, sight.centre + np.array([0.02, 0, 0]))
+    moved = sight.crops([sight], RIGHT, 64, [sight.centre + np.array([0.02, 0, 0])])
     torch.testing.assert_close(moved["cube_centre"][0] - right["cube_centre"][0], torch.tensor([0.02, 0, 0]))
     whole, crop = sight.shown(right)
     assert whole.shape == (480, 640, 3) and crop.shape == (64, 64, 3)

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,12 @@ def test_colours_of_faces_stay_flat(tmp_path):
 def test_what_cannot_be_shown_is_refused_by_name(changes, error, message):
     with pytest.raises(error, match=message):
         entry(**changes)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
+def test_a_page_that_cannot_be_written_is_named():
+    with pytest.raises(OSError, match=r"/dev/full: the page cannot be written \(No space left"):
+        write_page(Path("/dev/full"), [entry()], "Title")
 
 
 def test_an_empty_page_is_refused(tmp_path):
