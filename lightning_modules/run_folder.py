@@ -61,6 +61,11 @@ def check_tasks(ranks: int, environ: MutableMapping[str, str] = os.environ) -> N
             "train the whole run, and the others would wait for those that are missing; give sbatch "
             "--nodes=<num_nodes> --ntasks-per-node=<devices>, as python -m slurm.submit does"
         )
+    if ranks > 1 and "SLURM_NTASKS" in environ and "SLURM_STEP_ID" not in environ:
+        raise ValueError(
+            f"SLURM_NTASKS={tasks}, but srun did not start this process: it would wait for {ranks - 1} that nobody "
+            "starts; let the command begin with srun, as slurm/train.sbatch does (of a W&B sweep: its `command`)"
+        )
 
 
 def is_launched(environ: MutableMapping[str, str] = os.environ) -> bool:

@@ -15,6 +15,7 @@ from lightning_modules.callbacks.run_state import check_continuation, random_sta
 from lightning_modules.callbacks.safe_stop import SafeStop, requeue, signals_given_back
 from lightning_modules.checkpoint_io import write_whole
 from tests.command_line import TOY
+from tests.toys import ToyMethod
 
 # batches depend on the epoch and the place in it, which is what a sampler must remember
 RENDERED = {
@@ -261,3 +262,59 @@ def test_checkpoints_are_written_every_so_many_steps(train):
         train("fit", *options, config=config, run_id="a")
     last = torch.load(train.runs / "resume" / "a" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 3 and last["handful_run"]["fingerprint"]["clean"].startswith("clean/")
+
+
+def test_a_signal_between_accumulated_batches_waits_for_their_step(train):
+    trainer = EXPERIMENT["trainer"] | {"accumulate_grad_batches": 2}
+    config = train.write("resume", **EXPERIMENT | {"trainer": trainer})
+    options = (*OPTIONS, "--trainer.limit_val_batches=0")
+    whole = train("fit", *options, config=config, run_id="whole")
+    with pytest.raises(SystemExit):
+        told = ("--model.signal_at_step=1", f"--model.signal={int(signal.SIGTERM)}")
+        train("fit", *options, *told, config=config, run_id="cut")
+    again = train("fit", *options, config=config, run_id="cut")
+    assert again.model.seen == whole.model.seen[8:], "two batches of two samples a step; two steps are done"
+    torch.testing.assert_close(again.model.joints, whole.model.joints, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("where", ["last step", "test"])
+def test_a_run_told_to_stop_at_its_end_leaves_the_test_to_the_next_job(train, monkeypatch, where, number):
+    config = train.write("resume", **EXPERIMENT)
+    tested, told = [], []
+    step = ToyMethod.test_step
+
+    def test_step(self, batch, place):
+        if where == "test" and not told:
+            told.append(os.kill(os.getpid(), number))
+        tested.append(place)
+        return step(self, batch, place)
+
+    monkeypatch.setattr(ToyMethod, "test_step", test_step)
+    options = ("--picture_samples=0", "--data.test_size=6")
+    at_end = ("--model.signal_at_step=3", f"--model.signal={int(number)}") if where == "last step" else ()
+    with pytest.raises(SystemExit) as stop:
+        train("fit", *options, *at_end, config=config, run_id="cut")
+    assert stop.value.code == 128 + number and len(tested) == (where == "test")
+    train("fit", *options, config=config, run_id="cut")
+    assert tested[-3:] == [0, 1, 2]
+
+
+def test_other_accumulation_is_refused(train):
+    config = train.write("resume", **EXPERIMENT)
+    train("fit", *OPTIONS, "--trainer.max_steps=2", config=config, run_id="a")
+    with pytest.raises(ValueError, match="accumulate_grad_batches=1, here it is 2"):
+        train("fit", *OPTIONS, "--trainer.accumulate_grad_batches=2", config=config, run_id="a")
+
+
+def test_last_is_written_where_nothing_is_better(train, monkeypatch):
+    def judge(self, batch, stage):
+        self.log(f"{stage}/joints_root_mm", float(self.global_step))
+
+    monkeypatch.setattr(ToyMethod, "_judge", judge)
+    config = train.write("resume", **EXPERIMENT)
+    with pytest.raises(RuntimeError):
+        train("fit", *OPTIONS, "--trainer.max_steps=8", "--model.fail_at_step=5", config=config, run_id="a")
+    folder = train.runs / "resume" / "a" / "checkpoints"
+    steps = {name: torch.load(folder / f"{name}.ckpt", weights_only=True)["global_step"] for name in ("best", "last")}
+    assert steps == {"best": 2, "last": 4}

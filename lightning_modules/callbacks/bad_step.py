@@ -11,7 +11,7 @@ from lightning_modules.callbacks.checkpoints import FACTS, model_facts
 from lightning_modules.checkpoint_io import SafeCheckpointIO
 from lightning_modules.losses import NotFinite
 
-BATCH, RANDOM = "batch", "random"  # in a kept step's file, beside what a checkpoint has
+BATCH, RANDOM, STEP = "batch", "random", "step"  # in a kept step's file, beside what a checkpoint has
 
 
 class BadStep(Callback):
@@ -46,6 +46,16 @@ class BadStep(Callback):
                 f"{trainer.global_step}; lower model.lr, set trainer.gradient_clip_val or trainer.precision=32-true"
             )
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Raise before weights that are not finite replace a good checkpoint: on a GPU not every step is looked at."""
+        bad = [name for name, weight in pl_module.named_parameters() if not bool(weight.isfinite().all())]
+        if bad:
+            raise NotFinite(
+                f"weights: expected finite numbers, got others in {len(bad)} parameters, {bad[0]} first, at step "
+                f"{trainer.global_step}; the checkpoint before is good; go on from it with a lower model.lr, or with "
+                "trainer.log_every_n_steps=1, which finds the step that spoils them"
+            )
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep the step, of every rank that failed; checkpoints written before stay as they are."""
         if not isinstance(exception, NotFinite) or self._batch is None:
@@ -53,6 +63,7 @@ class BadStep(Callback):
         path = self.folder / f"step_{trainer.global_step:07d}_rank{trainer.global_rank}.ckpt"
         facts = model_facts(self.model_config, pl_module)
         kept = {FACTS: facts, "state_dict": pl_module.state_dict(), BATCH: dict(self._batch), RANDOM: self._random}
+        kept[STEP] = trainer.global_step
         SafeCheckpointIO().save_checkpoint(kept, path)
         exception.add_note(f"the step is kept: python train.py replay {path}")
 

@@ -68,6 +68,10 @@ class SafeStop(Callback):
         """Take SIGTERM back, which Lightning has wrapped by now."""
         self._take_signals()
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM back once more: Lightning, which would end the test as if it were over, has wrapped it again."""
+        self._take_signals()
+
     def _take_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for each in SIGNALS:

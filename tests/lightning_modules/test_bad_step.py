@@ -7,6 +7,7 @@ import torch
 
 import train as command
 from lightning_modules import checkpoint_io, restore
+from lightning_modules.callbacks.bad_step import BadStep
 from lightning_modules.callbacks.run_logs import run_loggers
 from lightning_modules.method import HandMethod
 from lightning_modules.replay import replay
@@ -22,21 +23,19 @@ class Spoilt(HandMethod):
         super().__init__()
         self.save_hyperparameters()
         self.weight = torch.nn.Parameter(torch.ones(3))
-        self.register_buffer("steps", torch.tensor(-1.0))
 
     @property
     def source_needs(self):
         return {"every": [], "some": []}
 
     def estimate(self, batch):
-        self.steps += self.training
         return self.weight
 
     def losses(self, estimate, batch):
-        near = estimate.square().sum()
-        if self.steps == self.hparams.loss_at:
+        near = estimate.square().sum() * torch.rand(())
+        if self.training and self.global_step == self.hparams.loss_at:
             near = near * torch.nan
-        if self.steps == self.hparams.gradient_at:
+        if self.training and self.global_step == self.hparams.gradient_at:
             near = near + torch.sqrt(estimate - estimate.detach()).sum()  # 0, with an infinite slope
         return {"near": near, "total": near}
 
@@ -62,7 +61,6 @@ def test_the_run_stops_and_the_step_is_kept(train, monkeypatch, capsys, what, me
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
     kept = torch.load(file, weights_only=True)
     assert kept["state_dict"]["weight"].isfinite().all() and kept["batch"]["key"] == ["toy/4", "toy/5"]
-    kept["state_dict"]["steps"] -= 1  # this method counts its steps; its step itself is what was kept
     kept["batch"]["depth"][0, 0, 0, 0] = torch.nan
     torch.save(kept, file)
     monkeypatch.setattr("sys.argv", ["train.py", "replay", str(file)])
@@ -72,6 +70,38 @@ def test_the_run_stops_and_the_step_is_kept(train, monkeypatch, capsys, what, me
     assert ("loss near: nan" in said) == (what == "loss_at") and "gradient of weight: not finite" in said
     with pytest.raises(ValueError, match=r"last.ckpt: a checkpoint, but not of a step that failed"):
         replay(folder / "checkpoints" / "last.ckpt")
+
+
+def test_a_step_is_replayed_with_its_random_numbers(train, monkeypatch):
+    monkeypatch.setattr(restore, "METHODS", ("tests.",))
+    model = {"class_path": "tests.lightning_modules.test_bad_step.Spoilt", "init_args": {"gradient_at": 1.0}}
+    losses, of = [], Spoilt.losses
+
+    def noted(self, estimate, batch):
+        terms = of(self, estimate, batch)
+        losses.append((self.training, terms["near"].item()))
+        return terms
+
+    monkeypatch.setattr(Spoilt, "losses", noted)
+    with pytest.raises(ValueError, match="gradient: exp"):
+        train("fit", "--picture_samples=0", config=train.write("spoilt", **TOY | {"model": model}), run_id="a")
+    (file,) = (train.runs / "spoilt" / "a" / "bad_steps").iterdir()
+    last = [loss for training, loss in losses if training][-1]
+    assert f"loss near: {last:g}" in replay(file)
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(train, monkeypatch):
+    """As on a GPU, where not every step is looked at."""
+    monkeypatch.setattr(restore, "METHODS", ("tests.",))
+    monkeypatch.setattr(BadStep, "on_before_optimizer_step", lambda *_: None)
+    model = {"class_path": "tests.lightning_modules.test_bad_step.Spoilt", "init_args": {"gradient_at": 2.0}}
+    config = train.write("spoilt", model=model, data=TOY["data"], trainer=TOY["trainer"] | {"val_check_interval": 1})
+    with pytest.raises(
+        ValueError, match=r"weights: expected finite numbers, .* at step 3; the checkpoint before is good"
+    ):
+        train("fit", "--picture_samples=0", config=config, run_id="a")
+    last = torch.load(train.runs / "spoilt" / "a" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 2 and last["state_dict"]["weight"].isfinite().all()
 
 
 # -- what is refused at the start

@@ -48,7 +48,10 @@ def test_parent_and_ranks_agree_on_who_named_the_run(environ, launched):
 
 def test_slurm_must_start_as_many_processes_as_the_trainer_has_ranks():
     check_tasks(4, {})
-    check_tasks(4, {"SLURM_NTASKS": "4"})
+    check_tasks(4, {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"})
+    with pytest.raises(ValueError, match=r"SLURM_NTASKS=4, but srun did not start .* wait for 3 .* begin with srun"):
+        check_tasks(4, {"SLURM_NTASKS": "4"})
+    check_tasks(1, {"SLURM_NTASKS": "1"})
     check_tasks(4, {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "interactive"})
     for ranks, tasks in ((1, "4"), (4, "1")):
         with pytest.raises(ValueError, match=rf"SLURM_NTASKS={tasks}, but .*devices = {ranks}: .*slurm.submit"):
