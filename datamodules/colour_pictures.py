@@ -10,7 +10,7 @@ import torch
 from datamodules.batch import FLAGS, RIGHT, HandBatch
 from datamodules.frames import BadFrame
 from datamodules.hand_sampler import CUBE_SIDE
-from datamodules.picture_files import check_picture_bytes, read_whole
+from datamodules.picture_files import decode_picture
 from datamodules.resampling import resample_rgb
 from datamodules.transforms import as_right_hands
 from datamodules.user_cameras import named_camera
@@ -50,9 +50,10 @@ def is_colour_picture(path: str | Path) -> bool:
         return True
     if raw.startswith(_PNG) and len(raw) > _PNG_COLOUR and raw[_PNG_COLOUR] == 0:  # grey: nothing to decode
         return raw[_PNG_BITS] <= 8
-    picture = cv2.imdecode(np.frombuffer(raw or b"\0", np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        return path.suffix.lower() not in (".png", ".npy")
+    try:
+        picture = decode_picture(path, cv2.IMREAD_UNCHANGED)
+    except BadFrame:  # whoever reads it as either says why
+        return path.suffix.lower() != ".png"
     if picture.ndim == 2:
         return picture.dtype == np.uint8
     blue, _, red = (bool(picture[..., channel].any()) for channel in range(3))
@@ -68,11 +69,7 @@ def read_colour_picture(path: str | Path) -> ColourPicture:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; name a photograph (.png or .jpg)")
-    raw = read_whole(path)
-    check_picture_bytes(path, raw)
-    picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise BadFrame(f"{path}: cannot be decoded; save it again as PNG or JPEG")
+    picture = decode_picture(path, cv2.IMREAD_COLOR)
     if min(picture.shape[:2]) < _SMALLEST:
         raise BadFrame(f"{path}: expected at least {_SMALLEST} pixels along a side, got {picture.shape[:2]}")
     return ColourPicture(np.ascontiguousarray(picture[..., ::-1]), path)

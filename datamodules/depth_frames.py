@@ -14,7 +14,7 @@ import torch
 
 from datamodules.batch import FLAGS, RIGHT, HandBatch
 from datamodules.hand_sampler import CUBE_SIDE
-from datamodules.picture_files import check_picture_bytes, read_whole
+from datamodules.picture_files import decode_picture
 from datamodules.resampling import resample_depth
 from datamodules.transforms import as_right_hands
 from datamodules.user_cameras import named_camera
@@ -71,11 +71,7 @@ def _read_npy(path: Path) -> tuple[np.ndarray, Packing]:
 
 
 def _read_png(path: Path) -> tuple[np.ndarray, Packing]:
-    raw = read_whole(path)
-    check_picture_bytes(path, raw)
-    picture = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise ValueError(f"{path}: not a picture that can be read; give a 16-bit PNG or a .npy array")
+    picture = decode_picture(path, cv2.IMREAD_UNCHANGED)
     if picture.ndim == 2 and picture.dtype == np.uint16:
         return picture, "16-bit"
     if picture.ndim == 2:

@@ -1,4 +1,4 @@
-"""Pictures of datasets, decoded strictly: right size and kind, whole and unspoilt, or an error that names the file.
+"""Pictures, decoded strictly: right size and kind, whole and unspoilt, or an error that names the file.
 
 OpenCV fills what a damaged file lacks with zeros or noise and says nothing, so files are looked over before: a PNG by
 the checksums of its chunks (which find every damage), a JPEG by its end mark (which finds what is cut off).
@@ -16,20 +16,21 @@ from datamodules.frames import BadFrame
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
-_TAIL = 64  # bytes after the end of a JPEG that some cameras append
+_TAIL = 64  # bytes that hold the end mark of nearly all JPEGs: some cameras append a few
+_JPEG_SCAN = 0xDA  # kind of the part that is followed by pixels
 Size = tuple[int, int]  # height, width
 
 
 def read_rgb(path: Path, size: Size) -> np.ndarray:
     """A colour picture (H, W, 3) uint8, red first."""
-    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    picture = decode_picture(path, cv2.IMREAD_UNCHANGED)
     _check(path, picture, size, np.uint8, 3, "8-bit colour")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def read_grey(path: Path, size: Size) -> np.ndarray:
     """A picture of labels or a mask (H, W) uint8."""
-    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    picture = decode_picture(path, cv2.IMREAD_UNCHANGED)
     if picture.ndim == 3 and picture.shape[2] == 3 and (picture == picture[..., :1]).all():
         picture = picture[..., 0]  # grey, saved as colour
     _check(path, picture, size, np.uint8, 1, "8-bit grey")
@@ -44,14 +45,14 @@ def read_depth16(path: Path, size: Size, nothing_from: int | None = None) -> np.
         size: that it must have.
         nothing_from: numbers from this one on mean that nothing was seen, and become 0.
     """
-    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    picture = decode_picture(path, cv2.IMREAD_UNCHANGED)
     _check(path, picture, size, np.uint16, 1, "16-bit grey")
     return _seen(path, picture, nothing_from)
 
 
 def read_packed_depth(path: Path, size: Size, low: int, high: int, nothing_from: int | None = None) -> np.ndarray:
     """Depth (H, W) uint16 of a colour picture: low byte in channel `low`, high byte in `high`; red is channel 0."""
-    picture = _decoded(path, cv2.IMREAD_UNCHANGED)
+    picture = decode_picture(path, cv2.IMREAD_UNCHANGED)
     _check(path, picture, size, np.uint8, 3, "depth packed into 8-bit colour")
     shares = np.zeros(3, np.uint16)
     shares[2 - low], shares[2 - high] = 1, 256  # OpenCV: blue, green, red
@@ -73,12 +74,26 @@ def read_whole(path: Path) -> bytes:
     return raw
 
 
-def check_picture_bytes(path: Path, raw: bytes) -> None:
+def decode_picture(path: Path, flags: int) -> np.ndarray:
+    """The pixels of a whole PNG or JPEG, as OpenCV's `flags` say; blue comes first."""
+    raw = read_whole(path)
+    _check_bytes(path, raw)
+    try:
+        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
+    except cv2.error as error:  # sizes beyond OpenCV's limits
+        raise BadFrame(f"{path}: cannot be decoded ({error.err}); copy it again, or make it smaller") from error
+    if picture is None:
+        raise BadFrame(f"{path}: cannot be decoded; copy it again")
+    return picture
+
+
+def _check_bytes(path: Path, raw: bytes) -> None:
     """Raise unless `raw` is a whole PNG or JPEG."""
     if raw.startswith(_PNG):
         _check_png(path, raw)
     elif raw.startswith(_JPEG):
-        if _JPEG_END not in raw[-_TAIL:]:
+        # phones append videos of many megabytes
+        if _JPEG_END not in raw[-_TAIL:] and raw.find(_JPEG_END, _start_of_scan(raw)) < 0:
             raise BadFrame(f"{path}: the JPEG is truncated ({len(raw)} bytes, no end mark); copy it again")
         if path.suffix.lower() == ".png":
             raise BadFrame(
@@ -86,6 +101,15 @@ def check_picture_bytes(path: Path, raw: bytes) -> None:
             )
     else:
         raise BadFrame(f"{path}: neither PNG nor JPEG (it begins with {raw[:8]!r}); copy it again")
+
+
+def _start_of_scan(raw: bytes) -> int:
+    """Where the pixels of a JPEG begin, at most its end: a thumbnail before them has an end mark of its own."""
+    place, kind = len(_JPEG), 0
+    while kind != _JPEG_SCAN and place + 4 <= len(raw):
+        kind, length = struct.unpack_from(">xBH", raw, place)
+        place += 2 + length
+    return place if kind == _JPEG_SCAN else len(raw)
 
 
 def _check_png(path: Path, raw: bytes) -> None:
@@ -101,18 +125,6 @@ def _check_png(path: Path, raw: bytes) -> None:
         if zlib.crc32(view[place + 4 : end]) != struct.unpack_from(">I", raw, end)[0]:
             raise BadFrame(f"{path}: the PNG is damaged (checksum of {kind!r} at byte {place}); copy it again")
         place = end + 4
-
-
-def _decoded(path: Path, flags: int) -> np.ndarray:
-    raw = read_whole(path)
-    check_picture_bytes(path, raw)
-    try:
-        picture = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
-    except cv2.error as error:  # sizes beyond OpenCV's limits
-        raise BadFrame(f"{path}: cannot be decoded ({error.err}); copy it again") from error
-    if picture is None:
-        raise BadFrame(f"{path}: cannot be decoded; copy it again")
-    return picture
 
 
 def _check(path: Path, picture: np.ndarray, size: Size, dtype: type, channels: int, what: str) -> None:

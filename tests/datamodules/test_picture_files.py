@@ -66,6 +66,19 @@ def test_every_cut_is_found(tmp_path, name):
             read_rgb(path, SIZE)
 
 
+def test_what_a_phone_appends_to_a_photograph_is_let_be_and_a_cut_one_still_found(tmp_path):
+    path = saved(tmp_path / "a.jpg", noise((*SIZE, 3)))
+    plain, raw = read_rgb(path, SIZE), path.read_bytes()
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(raw)) + raw  # with an end mark of its own
+    raw = raw[:2] + thumbnail + raw[2:]
+    path.write_bytes(raw + bytes(10_000))  # a short video
+    np.testing.assert_array_equal(read_rgb(path, SIZE), plain)
+    for end in range(len(thumbnail) + 70, len(raw) - 2):
+        path.write_bytes(raw[:end])
+        with pytest.raises(BadFrame, match=r"a\.jpg: the JPEG is truncated"):
+            read_rgb(path, SIZE)
+
+
 def test_every_spoilt_byte_of_a_png_is_found(tmp_path):
     path = saved(tmp_path / "a.png", noise((*SIZE, 3)))
     raw = path.read_bytes()

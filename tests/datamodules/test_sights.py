@@ -1,6 +1,8 @@
 """A user's files, folders and videos as pictures with a hand, or errors that name them."""
 
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -61,6 +63,18 @@ def test_names_of_very_many_take_no_time():
 def test_a_file_that_is_not_there_is_no_depth_picture_yet(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"photo\.jpg: no such file; name a photograph, a depth frame, a video"):
         read_sight(Input(tmp_path / "photo.jpg", "photo"), Asked())
+
+
+@pytest.mark.parametrize("bits_and_kind", [(16, 0), (8, 0), (8, 2)], ids=["depth", "grey", "colours"])
+def test_a_picture_of_too_many_pixels_is_named(tmp_path, bits_and_kind):
+    path = tmp_path / "huge.png"
+    chunks = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, *bits_and_kind, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")):
+        chunks += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(chunks)
+    with pytest.raises(ValueError, match=r"huge\.png: cannot be decoded .*make it smaller"):
+        read_sight(Input(path, "huge"), Asked(camera="nyu"))
 
 
 @pytest.mark.parametrize("unit", [0.0, -1.0])
