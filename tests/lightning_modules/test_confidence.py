@@ -128,3 +128,26 @@ def test_who_stops_taking_does_not_wait_for_work_that_has_begun():
     waits = ending.is_alive()
     gate.set()
     assert not waits
+
+
+def test_so_many_items_are_taken_ahead_and_no_more():
+    taken, begun, gate = [], [], threading.Event()
+
+    def given():
+        for number in range(9):
+            taken.append(number)
+            yield number
+
+    def work(number):
+        begun.append(number)
+        return number == 0 or gate.wait(20)
+
+    results = in_order(work, given(), threads=1, ahead=4)
+    assert next(results) is True
+    assert taken == [0, 1, 2, 3]
+    results.close()
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(20)
+    assert begun in ([0], [0, 1]), "what had not begun is not done for nobody"

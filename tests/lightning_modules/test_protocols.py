@@ -311,3 +311,12 @@ def test_a_point_that_is_not_seen_fails_no_frame():
     visible[0, 0] = False
     metric.update(predicted, true, visible)
     assert metric.compute()["success_maxframe_pct"]["10"] == 100
+
+
+def test_stbs_palm_lies_between_wrist_and_ring_knuckle():
+    true = torch.rand(1, 21, 3, generator=torch.Generator().manual_seed(0)) + 0.5
+    said = true.clone()
+    said[0, CANONICAL_JOINTS.index("ring_mcp"), 0] += 0.02  # the palm follows by half
+    metric = protocol("stb-eval-util")
+    metric.update(said, true)
+    assert metric.compute()["per_joint_mm"] == pytest.approx([0] + [10] * 20, abs=1e-3)

@@ -80,6 +80,12 @@ def test_runs_are_proposed_run_gone_on_with_and_ranked_by_their_best_value(sweep
     assert len(sweep("--count=9")) == 6, "a grid that is done proposes no more"
 
 
+def test_what_is_to_be_large_is_ranked_by_its_largest_value(sweep):
+    places = sweep("--count=2", content=SWEEP | {"metric": {"name": "val/error", "goal": "maximize"}})
+    assert [row["run_id"] for row in places] == ["tiny-000", "tiny-001"]
+    assert places[0]["value"] == pytest.approx(1.002)
+
+
 def test_a_run_that_failed_is_said_ranked_last_and_run_again_on_request(sweep, monkeypatch):
     monkeypatch.setenv("FAILS", "0.002")
     places = sweep("--count=3")

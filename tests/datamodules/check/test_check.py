@@ -193,3 +193,23 @@ def test_without_a_dataset_the_command_says_which_there_are(capsys):
         main(["mnist", "."])
     assert stop.value.code == 2
     assert "nyu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("hands", "factor", "wrong"), [(slice(0, None, 2), 0.5, "bone lengths vary by"), (slice(None), 0.25, "hand size")]
+)
+def test_hands_of_changing_and_of_impossible_sizes_are_seen(folder, check, hands, factor, wrong):
+    joints = np.load(folder / "joints.npy")
+    middle = joints.mean(1, keepdims=True)
+    joints[hands] = (middle + factor * (joints - middle))[hands]
+    np.save(folder / "joints.npy", joints)
+    code, output = check(folder)
+    assert code == 1 and "✗" in row(output, wrong)
+
+
+def test_depth_of_another_place_is_seen(folder, check):
+    for path in folder.glob("*.png"):
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(depth > 0, depth - 100, 0).astype(np.uint16))  # 10 cm before the joints
+    code, output = check(folder)
+    assert code == 1 and "✗" in row(output, "joints behind the surface") and "✗" not in row(output, "depth")
