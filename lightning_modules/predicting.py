@@ -216,7 +216,6 @@ class Report:
         self._task = self._bar.add_task("hands", total=count)
 
     def __enter__(self) -> "Report":
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -224,6 +223,7 @@ class Report:
 
     def add(self, item: Predicted | Exception) -> None:
         """One picture is done."""
+        self._bar.start()  # once; not in `__enter__`, after which alone `__exit__` is sure to come
         self._bar.advance(self._task)
         if isinstance(item, Exception):
             if self._alone:

@@ -315,10 +315,10 @@ def test_a_bad_picture_costs_no_import_of_the_methods(run, monkeypatch):
 def test_after_ctrl_c_the_bar_is_gone(run, monkeypatch):
     stopped = []
 
-    def interrupted(report, item):
+    def interrupted(bar):  # just as it appears
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predicting.Report, "add", interrupted)
+    monkeypatch.setattr(predicting.Progress, "start", interrupted)
     monkeypatch.setattr(predicting.Progress, "stop", lambda bar: stopped.append(bar))
     with pytest.raises(SystemExit) as stop:
         run(run.frame(), "--camera=nyu", "--out=out")
