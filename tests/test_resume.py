@@ -11,8 +11,9 @@ import torch
 
 from datamodules.hand_data import _prepare_worker
 from lightning_modules import early_signals
+from lightning_modules.callbacks import safe_stop
 from lightning_modules.callbacks.run_state import check_continuation, random_state, set_random_state
-from lightning_modules.callbacks.safe_stop import SafeStop, requeue, signals_given_back
+from lightning_modules.callbacks.safe_stop import SafeStop, is_preempted, requeue, signals_given_back
 from lightning_modules.checkpoint_io import write_whole
 from tests.command_line import TOY
 from tests.toys import ToyMethod
@@ -169,6 +170,37 @@ def test_a_stopped_job_is_queued_again_by_its_id_or_its_place_in_an_array(tmp_pa
     (tmp_path / "scontrol").write_text("#!/bin/sh\necho not allowed >&2\nexit 1\n")
     with pytest.warns(match=r"job 7 could not be queued again \(not allowed\); submit it with the same RUN_ID"):
         requeue({"SLURM_JOB_ID": "7"})
+
+
+@pytest.mark.parametrize(
+    ("shown", "preempted"),
+    [
+        ("JobState=RUNNING PreemptTime=2026-11-21T20:54:38", True),
+        ("JobState=RUNNING PreemptEligibleTime=2026-11-21T20:54:22 PreemptTime=None", False),
+        ("JobState=CANCELLED PreemptTime=2026-11-21T20:54:38", False),
+    ],
+)
+def test_a_job_that_makes_room_is_told_from_one_that_is_cancelled(tmp_path, monkeypatch, shown, preempted):
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\n[ "$*" = "show job 7" ] && echo "{shown}"\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert is_preempted({"SLURM_JOB_ID": "7"}) is preempted
+    assert not is_preempted({})
+    with pytest.warns(match="job 8: SLURM does not say whether it was preempted"):
+        assert not is_preempted({"SLURM_JOB_ID": "8"})
+
+
+@pytest.mark.parametrize(
+    ("number", "preempted"), [(signal.SIGTERM, True), (signal.SIGTERM, False), (signal.SIGUSR1, False)]
+)
+def test_a_job_is_queued_again_after_a_warning_and_where_it_makes_room(train, monkeypatch, number, preempted):
+    queued = []
+    monkeypatch.setattr(safe_stop, "requeue", lambda: queued.append(number))
+    monkeypatch.setattr(safe_stop, "is_preempted", lambda: preempted)
+    told = ("--model.signal_at_step=1", f"--model.signal={int(number)}")
+    with pytest.raises(SystemExit):
+        train("fit", *OPTIONS, *told, config=train.write("resume", **EXPERIMENT), run_id="cut")
+    assert len(queued) == (preempted or number == signal.SIGUSR1)
 
 
 # -- damaged checkpoints

@@ -1,11 +1,12 @@
 """A run that is told to stop saves itself behind a whole step, and has SLURM queue it again.
 
-SIGUSR1 is what slurm/train.sbatch has SLURM send before the time limit; SIGTERM is what preemption and `kill` send,
-SIGINT is Ctrl-C. Lightning's own handlers save at once, in the middle of a step, where weights, schedule and place in
-the data disagree, or not at all.
+SIGUSR1 is what slurm/train.sbatch has SLURM send before the time limit; SIGTERM is what preemption, `scancel` and
+`kill` send, SIGINT is Ctrl-C. Lightning's own handlers save at once, in the middle of a step, where weights, schedule
+and place in the data disagree, or not at all.
 """
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -131,23 +132,43 @@ class SafeStop(Callback):
     def _stop(self, trainer: Trainer) -> None:
         received = self.received or signal.SIGUSR1  # another rank's, of which this one has heard by agreement
         rank_zero_info(f"{received.name}: stopped after step {trainer.global_step}, saved as {self.last}")
-        if trainer.is_global_zero and received == signal.SIGUSR1:
+        if trainer.is_global_zero and (received == signal.SIGUSR1 or (received == signal.SIGTERM and is_preempted())):
             requeue()
         raise Stopped(128 + received)
 
 
 def requeue(environ: dict[str, str] | os._Environ = os.environ) -> None:
     """Have SLURM queue this job, or this task of an array, once more; nothing outside SLURM."""
-    if "SLURM_JOB_ID" not in environ:
+    if (job := _job(environ)) is None:
         return
-    job = environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in environ:
-        job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
     try:
         subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", "") or error
         rank_zero_warn(f"job {job} could not be queued again ({str(reason).strip()}); submit it with the same RUN_ID")
+
+
+def is_preempted(environ: dict[str, str] | os._Environ = os.environ) -> bool:
+    """Whether SLURM told this job to end because another needs its place.
+
+    SLURM queues such a job again if it has to kill it; one that ends by itself in its time of grace counts as failed.
+    SIGTERM comes as well from `scancel`, after which nobody wants the job back.
+    """
+    if (job := _job(environ)) is None:
+        return False
+    try:
+        shown = subprocess.run(["scontrol", "show", "job", job], check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        rank_zero_warn(f"job {job}: SLURM does not say whether it was preempted ({error}); it is not queued again")
+        return False
+    return re.search(r"JobState=RUNNING\b", shown) is not None and re.search(r"PreemptTime=\d", shown) is not None
+
+
+def _job(environ: dict[str, str] | os._Environ) -> str | None:
+    """The number of this job, or of this task of an array; None outside SLURM."""
+    if "SLURM_ARRAY_JOB_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ.get("SLURM_JOB_ID")
 
 
 def _write_logs(trainer: Trainer) -> None:

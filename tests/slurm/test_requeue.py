@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.slurm.cluster import cluster, reason_to_skip
+from tests.slurm.cluster import NODES, cluster, reason_to_skip
 from tests.slurm.commands import job_state, wait_for
 from tests.slurm.nodes import end_node, node_of, node_state, start_node
 from tests.test_resume import RENDERED
@@ -105,6 +105,19 @@ def test_a_job_whose_time_ends_is_queued_again_until_it_is_done(train, slurm, wh
     assert state in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
     assert finish(train, job, slurm) >= 1
     assert_same_end(train.runs / "job" / "limit", whole)
+
+
+def test_a_job_that_makes_room_for_an_urgent_one_is_saved_and_queued_again(train, slurm, whole):
+    job = submit(train, slurm, experiment(train), run_id="preempted")
+    folder = train.runs / "job" / "preempted"
+    wait_for_rows(folder)
+    urgent = ["sbatch", "--partition=urgent", f"--nodes={len(NODES)}", "--output=/dev/null", "--wrap=sleep 5"]
+    subprocess.run(urgent, env=slurm, check=True, capture_output=True)
+    wait_for(lambda: job_state(job, slurm)[1] == 1, PATIENCE, "requeue")
+    saved = last(folder)["global_step"]
+    assert saved % 20, "the checkpoint of a validation: nothing was saved when the job was told to make room"
+    assert finish(train, job, slurm) == 1
+    assert_same_end(folder, whole)
 
 
 def test_a_job_whose_node_dies_is_queued_again_and_goes_on_on_the_other(train, slurm, whole):
