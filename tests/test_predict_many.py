@@ -12,7 +12,8 @@ import trimesh
 from lightning_modules import frame_prediction, predicting, restore, weights
 from lightning_modules.weights import convert
 from tests.datamodules.test_sights import video
-from tests.test_predict import checkpoint_of, colours, joints_of, photo, refining_checkpoint, run  # noqa: F401 - fixtures
+from tests.test_predict import checkpoint_of, joints_of, run  # noqa: F401 - a fixture
+from tests.test_predict_photos import colours, photo, refining_checkpoint  # noqa: F401 - a fixture
 
 
 def said(folder: Path, name: str) -> dict:
