@@ -29,4 +29,4 @@ def test_accuracy_is_taken_at_both_resolutions():
     assert set(found) == {
         f"{name}_{side}" for name in ("per_pixel_pct", "per_class_pct", "joints_absolute_mm") for side in (24, 48)
     }
-    assert found["per_pixel_pct_24"] != found["per_pixel_pct_48"]
+    assert found["per_class_pct_24"] != found["per_class_pct_48"]
