@@ -6,34 +6,16 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from datamodules.batch import HandBatch
-from lightning_modules.method import HandMethod
+from tests.lightning_modules.test_bad_step import Spoilt
 from tests.toys import ToyHands
 
 
-class Weighed(HandMethod):
-    hand_model_id = "toy-hand"
-
-    def __init__(self):
-        super().__init__()
-        self.save_hyperparameters()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-
-    @property
-    def source_needs(self):
-        return {"every": [], "some": []}
-
-    def estimate(self, batch):
-        return self.weight
+class Weighed(Spoilt):
+    """A sample's loss is its number."""
 
     def losses(self, estimate, batch):
         of = torch.tensor([float(key.rpartition("/")[2]) for key in batch["key"]])
         return {"total": (0 * estimate.sum() + of).mean()}
-
-    def measure(self, estimate, batch, stage):
-        self.log(f"{stage}/joints_root_mm", 1.0, batch_size=2)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 def test_losses_of_validation_are_means_of_samples_not_of_batches():
