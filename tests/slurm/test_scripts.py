@@ -81,10 +81,9 @@ def test_seeds_and_sweeps_are_arrays(said, tmp_path):
 
 def test_every_command_of_the_readme_is_accepted(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    commands = re.findall(
-        r"python -m slurm\.(\w+) (.*?)(?:`|$)", (ROOT / "slurm" / "README.md").read_text(), re.MULTILINE
-    )
-    assert len(commands) >= 5
+    readme = (ROOT / "slurm" / "README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"python -m slurm\.(\w+) (.*?)(?:`|$)", readme, re.MULTILINE)
+    assert len(commands) >= 6
     places = {"N": "2", "...": "configs/deephps_paper.yaml", "<name>.yaml": "vae_rendered.yaml"}
     for program, text in commands:
         for place, value in places.items():
@@ -97,9 +96,11 @@ def test_every_command_of_the_readme_is_accepted(capsys, monkeypatch):
             preflight(["fit", *experiment]) if experiment and words[0] != "render" else None
         else:
             assert program == "local_sweep"
-            given = local_sweep._parser().parse_args(words[: words.index("--")])
-            assert given.slurm and given.count == 8
-            submit_main(["proposals", "folder", "--numbers=0", "--dry-run", *words[words.index("--") + 1 :]])
+            end = words.index("--") if "--" in words else len(words)
+            given = local_sweep._parser().parse_args(words[:end])
+            assert given.count == 8 and given.slurm == ("--" in words)
+            preflight(["fit", "--config=configs/deephps_rendered.yaml", *given.extra])
+            submit_main(["proposals", "folder", "--numbers=0", "--dry-run", *words[end + 1 :]])
     assert capsys.readouterr().err == ""
 
 
