@@ -74,7 +74,7 @@ def peer_of(device: str) -> tuple[str, type[DHPE]] | None:
 
 def settings(device: str) -> tuple[dict[str, str], int]:
     """Networks, and pixels along a picture's side."""
-    small = {"backbone": "small", "joint_maps": "small"}, 128
+    small = {"backbone": "small", "joint_maps": "tiny"}, 96
     return small if device == "cpu" else ({"backbone": "resnet50", "joint_maps": "full"}, 224)
 
 

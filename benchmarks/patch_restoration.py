@@ -11,6 +11,9 @@ of all maps within 8 pixels of a pixel's place (rows say "within 8 px"); the fas
   `core_s_...`: CPU time. `cuda_ms_per_map_36m`: of "faiss-gpu", where there is a CUDA device.
 - `agreement_36m`, `recall_36m`, `excess_36m`: "faiss-cpu" against the exhaustive search: share of foreground pixels
   restored alike, of those whose patch is as near as the nearest, and mean surplus of Hamming distance.
+- `..._200_candidates`: "faiss-cpu" with so many candidates a cell; `accuracy_reference_near_maps`: the exact search's.
+- `build_core_s_36m`: CPU time of building the dictionary, by that of `--build-maps` of its maps;
+  `index_build_core_s`: of the index, where its file was not there yet.
 - `bytes_per_patch`: dictionary and index files; `bytes_per_patch_maps`: the dictionary alone.
 - the plot: seconds a map against the number of patches.
 """
@@ -30,6 +33,7 @@ from rich.table import Table
 
 from benchmarks.patch_queries import KdTrees, held_out_maps, with_errors
 from benchmarks.report import emit
+from datamodules.patch_dictionary import build_dictionary
 from ops.patch_restoration import INTEGRATIONS, PatchDictionary, PatchIndex, Restored, index_path, restore
 from ops.patch_restoration.faiss_index import index_of
 from ops.patch_restoration.search import nearest
@@ -38,7 +42,7 @@ from ops.patch_restoration.vote import vote
 NEAR = 8  # pixels
 SIZES = (100_000, 1_000_000, 10_000_000)  # patches, and all there are
 PEER_SIZES = (100_000, 1_000_000)  # where KD-trees still run
-CURVE = (10, 25, 50, 100, 200)  # candidates
+CURVE = (10, 25, 50, 100, 200, 400)  # candidates
 _FEW = 10  # maps of the rows that only compare
 
 
@@ -106,15 +110,21 @@ def backends(queries: Queries, dictionary: PatchDictionary, table: Table) -> dic
     return figures
 
 
-def curve(queries: Queries, dictionary: PatchDictionary, table: Table) -> None:
-    """Rows of both fast backends with fewer and more candidates, on the maps with a truth."""
+def curve(queries: Queries, dictionary: PatchDictionary, table: Table) -> dict[str, float]:
+    """Rows and figures of both fast backends with fewer and more candidates, on the maps with a truth."""
+    figures = {}
     maps = queries.noisy[: len(queries.truth["near"])]
     for backend in ("pruned", "faiss-cpu"):
         for candidates in CURVE:
             run = partial(restore, maps, dictionary, backend=backend, candidates=candidates)
             restored, wall, cpu = timed(run, len(maps))
             near = queries.compare(restored, "near")
-            _row(table, f"{backend}, {candidates} candidates", wall, cpu, near, queries.accuracy(restored.maps.numpy()))
+            accuracy = queries.accuracy(restored.maps.numpy())
+            _row(table, f"{backend}, {candidates} candidates", wall, cpu, near, accuracy)
+            kind = f"{'' if backend == 'faiss-cpu' else '_pruned'}_{candidates}_candidates"
+            figures |= {f"cpu_s_per_map{kind}": wall, f"accuracy{kind}": accuracy}
+            figures[f"agreement_within_8px{kind}"] = near["agreement"]
+    return figures
 
 
 def integrations(queries: Queries, dictionary: PatchDictionary, table: Table) -> dict[str, float]:
@@ -213,6 +223,7 @@ def main() -> None:
     parser.add_argument("--maps", type=int, default=100, help="queries (default: %(default)s)")
     parser.add_argument("--exact-maps", type=int, default=2, help="compared with all patches (default: %(default)s)")
     parser.add_argument("--near-maps", type=int, default=12, help="with those within 8 px (default: %(default)s)")
+    parser.add_argument("--build-maps", type=int, default=2000, help="maps rendered to time it (default: %(default)s)")
     parser.add_argument("--plot", type=Path, default=Path("runs/patch_restoration.png"), help="default: %(default)s")
     parser.add_argument("--save", action="store_true", help="store the figures in benchmarks/results")
     options = parser.parse_args()
@@ -223,6 +234,9 @@ def main() -> None:
     queries = Queries(clean, torch.from_numpy(with_errors(clean)))
     table = Table("search", "ms", "core ms", "agreement", "recall@1", "excess", "accuracy", title="a 48x48 map")
     figures: dict[str, float | int] = {"patches": dictionary.patches, "maps": options.maps}
+    build = time.process_time()
+    build_dictionary(options.build_maps)
+    figures["build_core_s_36m"] = (time.process_time() - build) * len(dictionary.maps) / options.build_maps
     build = time.process_time()
     index_of(dictionary)
     stored = index_path(options.dictionary)
@@ -239,7 +253,7 @@ def main() -> None:
         _row(table, what, None, seconds, {"agreement": 1.0, "recall": 1.0, "excess": 0.0}, accuracy)
     figures |= backends(queries, dictionary, table)
     figures["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    curve(queries, dictionary, table)
+    figures |= curve(queries, dictionary, table)
     figures |= integrations(queries, dictionary, table)
     curves = sizes(queries, dictionary, table)
     plot(curves, options.plot)

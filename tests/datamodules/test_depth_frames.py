@@ -9,7 +9,7 @@ import torch
 
 from datamodules.batch import check_batch
 from datamodules.depth_frames import DepthFrame, crop_depth_frames, frame_camera, read_depth_frame, resample_depth
-from datamodules.hand_finder import find_hand
+from datamodules.hand_finder import _thinned, find_hand
 from ops.camera import camera_preset, crop_affine, project
 from ops.hand_model import open_hand
 from ops.hand_model.layer import HandLayer
@@ -250,6 +250,17 @@ def test_a_box_overrules_the_nearest_blob():
     K, _ = camera_preset("nyu")
     assert find_hand(depth, K)[2] == pytest.approx(0.52, abs=0.01)
     assert find_hand(depth, K, box=(380, 180, 200, 200))[2] == pytest.approx(0.82, abs=0.01)
+
+
+def test_a_fine_picture_is_thinned_to_its_nearest_pixels_and_at_most_four_to_one():
+    depth = np.full((16, 32), 0.4, np.float32)
+    depth[5, 6], depth[9, 13] = 0.3, 0
+    for focal, step in ((300.0, 1), (300e3, 4)):  # a hand's reach of many pixels
+        K = torch.tensor([[focal, 0, 15.5], [0, focal, 7.5], [0, 0, 1]])
+        cells, smaller = _thinned(depth, K)
+        assert cells.shape == (16 // step, 32 // step) and float(smaller[0, 0]) == focal / step
+        assert cells[5 // step, 6 // step] == np.float32(0.3)
+        assert (cells == 0).sum() == (step == 1), "a cell with anything in it is not empty"
 
 
 def test_a_frame_without_a_blob_and_a_box_outside_are_refused():

@@ -1,4 +1,5 @@
 import warnings
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from datamodules.augmentation import Augmentation
-from datamodules.batch import check_batch
+from datamodules.batch import HandBatch, check_batch
 from datamodules.frames import BadFrame
 from datamodules.hand_data import HandData
 from datamodules.mixing import merge
@@ -95,6 +96,36 @@ def test_finite_sources_are_walked_in_whole_shuffled_passes_from_epoch_to_epoch(
     for name, count in (("a", 20), ("b", 7)):
         passes = [seen[name][start : start + count] for start in range(0, len(seen[name]) - count + 1, count)]
         assert all(len(set(one)) == count for one in passes) and passes[0] != passes[1]
+
+
+def test_what_a_source_hides_is_not_in_its_batches():
+    rgb = FakeDataset("rgb", provides=("rgb", "3d", "mask", "parts", "mesh"))
+    shown, hidden = (
+        next(iter(data({"rgb": rgb}, hide=hide).train_dataloader())) for hide in ({}, {"rgb": ["mesh", "parts"]})
+    )
+    assert {"vertices", "parts"} <= set(shown) and not {"vertices", "parts"} & set(hidden)
+
+
+def test_every_step_augments_anew():
+    module = data({"depth": FakeDataset("depth")}, augment=Augmentation(rotation=90.0))
+    batch = next(iter(module.train_dataloader()))
+    views = []
+    for step in (3, 4, 3):
+        module.trainer = SimpleNamespace(training=True, global_step=step)
+        views.append(module.on_after_batch_transfer(HandBatch(batch), 0)["joints_3d"])
+    assert torch.equal(views[0], views[2]) and not torch.allclose(views[0], views[1])
+
+
+def test_the_fingerprint_says_what_is_trained_on():
+    def fingerprint(source):
+        return data({"set": source}).training_fingerprint()["set"]
+
+    one = fingerprint(FakeDataset("depth", 12))
+    assert one == fingerprint(FakeDataset("depth", 12))
+    # as many records of other files
+    assert len({one, fingerprint(FakeDataset("other", 12)), fingerprint(FakeDataset("depth", 13))}) == 3
+    whole, half = (fingerprint(RenderedSource("sensor", share=share)) for share in (1, 0.5))
+    assert half == whole + " share 0.5"
 
 
 def test_a_growing_set_is_walked_anew_when_it_has_grown():

@@ -4,6 +4,7 @@ import csv
 import math
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lightning_modules.callbacks.checkpoints import check_facts
 from lightning_modules.callbacks.final_table import error_table, score_table
 from lightning_modules.callbacks.pictures import ValidationPictures, draw_samples
 from lightning_modules.callbacks.run_logs import RunCSVLogger
+from lightning_modules.callbacks.run_state import RunState
 from lightning_modules.run_folder import (
     check_tasks,
     folder_of_checkpoint,
@@ -123,6 +125,13 @@ def test_rows_that_a_run_logs_again_are_dropped_and_one_cut_off_by_a_kill_too(tm
     logger.save()
     assert (tmp_path / "metrics.csv").read_text().split() == ["a,step", "1.0,3", "2.0,4", "7.0,5"]
     RunCSVLogger(tmp_path / "none").keep_before(5)
+
+
+def test_a_run_that_begins_anew_leaves_no_row_of_what_died(tmp_path):
+    (tmp_path / "metrics.csv").write_text("a,step\n1.0,0\n2.0,4\n")
+    trainer = SimpleNamespace(ckpt_path=None, loggers=[RunCSVLogger(tmp_path)])
+    RunState({}).on_fit_start(trainer, None)
+    assert not (tmp_path / "metrics.csv").exists()
 
 
 # -- the table

@@ -174,6 +174,11 @@ def test_procrustes_forgives_rotation_and_scale_and_f_scores_are_harmonic_means(
     assert scores.tolist() == [[pytest.approx(2 / 3), 1.0]]
 
 
+def test_a_vertex_at_the_limit_is_not_within_it():
+    clouds = (torch.tensor([[[0.0, 0, z]]], dtype=torch.float64) for z in (0, 0.005))
+    assert f_scores(*clouds).tolist() == [[0, 1]]
+
+
 def test_segmentation_by_hand():
     true = torch.tensor([[[1, 1, 1, 2], [2, 0, 255, 3]]])
     said = torch.tensor([[[1, 1, 2, 2], [0, 1, 1, 3]]])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from slurm import local_sweep, sweep_jobs, sweep_record
+from slurm.sweep_record import Record, SweepRun
 from tests.slurm.cluster import cluster, reason_to_skip
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,14 @@ def test_a_run_that_failed_is_said_ranked_last_and_run_again_on_request(sweep, m
     assert [row["state"] for row in places] == ["finished", "finished", "failed"] and places[2]["value"] is None
     monkeypatch.delenv("FAILS")
     assert [row["run_id"] for row in sweep("--count=3", "--retry")] == ["tiny-002", "tiny-001", "tiny-000"]
+
+
+def test_what_is_run_again_waits_for_no_job_of_before(tmp_path):
+    runs = [SweepRun("tiny-000", {}, "failed", "17_0"), SweepRun("tiny-001", {}, "finished", "17_1")]
+    record = Record("tiny", SWEEP, tmp_path, runs=runs)
+    record.forget_failures()
+    assert [(run.state, run.job) for run in record.runs] == [("proposed", None), ("finished", "17_1")]
+    assert json.loads(record.path.read_text())["runs"][0]["job"] is None
 
 
 def test_a_sweep_whose_first_run_fails_stops_and_shows_why(sweep, monkeypatch):
