@@ -70,6 +70,8 @@ $(VENV)/.dev-$(DEVICE): $(VENV)/.run-$(DEVICE)
 
 # trains what weights/ holds, in the order that steps need each other, and converts it; RUN_ID lets a stopped run go on
 TRAIN := $(BIN)/python train.py fit --config
+CONVERT := $(BIN)/python -m lightning_modules.weights runs/
+BEST := /weights/checkpoints/best.ckpt weights/
 weights: export WANDB_MODE := disabled
 weights: $(VENV)/.run-$(DEVICE)
 	RUN_ID=weights $(TRAIN) configs/weights/deephps.yaml
@@ -77,12 +79,12 @@ weights: $(VENV)/.run-$(DEVICE)
 	RUN_ID=weights $(TRAIN) configs/neverova_segmentation.yaml
 	$(BIN)/python -m datamodules.patch_dictionary runs/patches.safetensors
 	RUN_ID=weights $(TRAIN) configs/neverova_weak.yaml
-	RUN_ID=weights $(TRAIN) configs/neverova_regression.yaml
-	for name in deephps dhpe; do \
-	  $(BIN)/python -m lightning_modules.weights runs/$$name/weights/checkpoints/best.ckpt weights/$$name.safetensors || exit 1; \
-	done
-	$(BIN)/python -m lightning_modules.weights runs/neverova_regression/weights/checkpoints/best.ckpt \
-	  weights/neverova.safetensors --eight-bits regressor.hidden
+	RUN_ID=weights $(TRAIN) configs/weights/neverova.yaml
+	RUN_ID=weights $(TRAIN) configs/weights/vae.yaml
+	$(CONVERT)deephps$(BEST)deephps.safetensors --eight-bits pose_trunk.12.weight
+	$(CONVERT)dhpe$(BEST)dhpe.safetensors
+	$(CONVERT)neverova$(BEST)neverova.safetensors --eight-bits regressor.hidden
+	$(CONVERT)vae$(BEST)vae.safetensors --eight-bits 'encoders.[23]d.[24].weight' 'decoders.[23]d.[2468].weight'
 
 clean: ## the environments; never runs/
 	rm -rf $(VENV) .venv-peers .venv-sweeps

@@ -4,13 +4,14 @@
 
 The header is text: the facts of a checkpoint (class, arguments, hand model) as JSON, the run's config.yaml, the commit.
 Nothing in the file can run. Matrices and kernels are kept in 16 bits, where their smallest step is a thousandth of a
-weight; what normalises (vectors) keeps its 32. A matrix named by --eight-bits is kept in steps of 1/127 of the largest
-weight of its column. The card beside it, weights/<name>.md, is written from the run's folder (`weights_card`).
+weight; what normalises (vectors) keeps its 32. A matrix that --eight-bits names is kept in steps of 1/127 of its
+column's largest weight. The card beside it, weights/<name>.md, is written from the run's folder (`weights_card`).
 """
 
 import argparse
 import json
 import sys
+from fnmatch import filter as filter_names
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a file that train.py wrote, in its run's folder")
     parser.add_argument("weights", type=Path, help="file to write, .safetensors; the card goes beside it, .md")
-    parser.add_argument("--eight-bits", nargs="*", default=[], help="names of large matrices to keep in eight bits")
+    parser.add_argument("--eight-bits", nargs="*", default=[], help="large matrices to keep in eight bits")
     parser.add_argument("--real", nargs="*", type=Path, default=[], help="figures on real pictures, JSON files")
     arguments = parser.parse_args()
     try:
@@ -55,7 +56,8 @@ def convert(checkpoint: Path, target: Path, eight_bits: list[str] | tuple[str, .
     Args:
         checkpoint: a file that train.py wrote.
         target: ends in .safetensors.
-        eight_bits: names of tensors (..., N, M) to keep in eight bits with a scale for each column of N.
+        eight_bits: names, or patterns such as decoders.*.weight, of tensors (..., N, M) to keep in eight bits with a
+            scale for each column of N.
     """
     from lightning_modules.restore import restore_method
 
@@ -63,14 +65,16 @@ def convert(checkpoint: Path, target: Path, eight_bits: list[str] | tuple[str, .
         raise ValueError(f"weights {target}: expected a name that ends in {SUFFIX}; name it so")
     method = restore_method(checkpoint)  # refuses what could not be restored later
     state = method.state_dict()
-    if unknown := [name for name in eight_bits if not _is_matrix(state.get(name))]:
+    matrices = [name for name, value in state.items() if _is_matrix(value)]
+    if unknown := [pattern for pattern in eight_bits if not filter_names(matrices, pattern)]:
         raise ValueError(f"--eight-bits: {', '.join(unknown)}: no such matrix in {checkpoint}; leave it out")
+    small = {name for pattern in eight_bits for name in filter_names(matrices, pattern)}
     tensors: dict[str, Tensor] = {}
     said = {name: value for name, value in state.items() if not isinstance(value, Tensor)}  # ids that modules check
     for name, tensor in state.items():
         if name in said:
             continue
-        if name in eight_bits:
+        if name in small:
             tensors[name], tensors[name + _SCALE] = _in_eight_bits(tensor)
         else:
             tensors[name] = _in_half(tensor)

@@ -29,6 +29,8 @@ _LIMITS = {
     "length: a colour picture does not say how large a hand is.",
 }
 
+_BOARD = "[docs/board.md](../docs/board.md) measures weights that take photographs, all on the same ones."
+
 
 def write_card(checkpoint: Path, weights: Path, real: Sequence[Path] = ()) -> None:
     """Write `<name>.md` beside `<name>.safetensors`.
@@ -59,7 +61,7 @@ def write_card(checkpoint: Path, weights: Path, real: Sequence[Path] = ()) -> No
         "## On real pictures, which it was never trained on",
         "",
         *(line for path in real for line in _real_table(path)),
-        *([] if real else ["Not measured."]),
+        *([] if real else [_BOARD]),
         "",
         "## Limits",
         "",
