@@ -1,4 +1,4 @@
-"""What the count of requeues says, of jobs that are made up; the jobs themselves: tests/slurm/test_requeue.py."""
+"""What the count of requeues says, of jobs that are made up; the jobs themselves: tests/slurm/test_requeue*.py."""
 
 import io
 
