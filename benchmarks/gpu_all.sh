@@ -7,7 +7,7 @@ python=${PYTHON:-.venv/bin/python}
 failed=()
 
 "$python" -m pytest -m gpu || failed+=("tests")
-for name in hand_layer render_cuda rendered_data deephps; do
+for name in hand_layer render_cuda rendered_data deephps dhpe vae neverova; do
   "$python" -m "benchmarks.$name" --save || failed+=("$name")
 done
 patches=runs/patches.safetensors
