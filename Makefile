@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: train test test-all gpu-test lint install peers sweeps-env weights clean
+.PHONY: train test test-all gpu-test lint install peers sweeps-env detector weights clean
 
 train: $(VENV)/.run-$(DEVICE) ## train the default experiment on rendered hands
 	$(BIN)/python train.py fit --config $(CONFIG) $(ARGS)
@@ -44,6 +44,13 @@ sweeps-env: .venv-sweeps/.done
 .venv-sweeps/.done: slurm/sweeps.txt
 	$(PYTHON) -m venv .venv-sweeps
 	.venv-sweeps/bin/python -m pip install -q -r slurm/sweeps.txt
+	touch $@
+
+# MediaPipe's hand detector for predict.py --detect; it, too, wants NumPy 1
+detector: .venv-detector/.done
+.venv-detector/.done: datamodules/detector.txt
+	$(PYTHON) -m venv .venv-detector
+	.venv-detector/bin/python -m pip install -q -r datamodules/detector.txt
 	touch $@
 
 $(VENV)/.python:
@@ -87,4 +94,4 @@ weights: $(VENV)/.run-$(DEVICE)
 	$(CONVERT)vae$(BEST)vae.safetensors --eight-bits 'encoders.[23]d.[24].weight' 'decoders.[23]d.[2468].weight'
 
 clean: ## the environments; never runs/
-	rm -rf $(VENV) .venv-peers .venv-sweeps
+	rm -rf $(VENV) .venv-peers .venv-sweeps .venv-detector

@@ -1,6 +1,6 @@
 """A trained method on your own pictures: overlay, named joints, mesh if it has one, prediction file of each.
 
-python predict.py photo.jpg --box 210,140,300,340
+python predict.py photo.jpg --box 210,140,300,340        (or --detect, after `make detector`)
 python predict.py frame.png --camera nyu
 python predict.py frames/ clip.mp4 --camera 475,475,320,240 --unit 0.000125 --side both --html page.html
 python predict.py frame.png --camera nyu --dictionary patches.safetensors    (part maps, predicted and restored)
@@ -12,6 +12,7 @@ A file that cannot be read or shows no hand is named and skipped; the exit code 
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -63,8 +64,12 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add("--unit", type=float, help="metres per stored step (default: the camera's, 0.001; 1 for floating-point .npy)")
     add("--ckpt", type=Path, help="checkpoint or weights (default: the newest best under runs/, else weights/)")
     add("--box", help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)")
+    add("--detect", action="store_true", help="find hands in photographs by MediaPipe's detector: box and side")
     add("--dictionary", type=Path, help="patch dictionary: draws the part map restored from it, too")
-    add("--side", choices=("right", "left", "both"), default="right", help="which hand it is; both: compares")
+    add(
+        "--side", choices=("right", "left", "both"),
+        help="which hand it is; both: compares (default: right; with --detect what it says)",
+    )  # fmt: skip
     add("--refine", type=int, help="iterations of refinement at test time, by DHPE (default: the checkpoint's)")
     add("--every", type=int, default=1, help="of a video, each n-th frame")
     add("--out", type=Path, help="folder for the results (default: predictions/ of the checkpoint's run)")
@@ -83,6 +88,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read pictures, find hands, predict, write; how many pictures were skipped."""
+    from datamodules.hand_detector import HandDetector
     from datamodules.sights import VIDEOS, Asked, count_inputs, each_input, list_inputs, read_sight
     from lightning_modules.pipeline import in_order
 
@@ -90,19 +96,20 @@ def run(arguments: argparse.Namespace) -> int:
     alone = len(files) == 1 and files[0].suffix.lower() not in VIDEOS
     count = count_inputs(files, arguments.every)
     check(arguments, alone, count)
-    asked = Asked(arguments.camera, arguments.focal, arguments.unit, arguments.box)
-    pictures = each_input(files, arguments.every)
-    reading = in_order(partial(read_sight, asked=asked), pictures, THREADS, 2 * arguments.batch + THREADS)
-    sights = (checked_alone(arguments, sight) for sight in reading) if alone else reading
-    predicted = predict(arguments, sights, alone, slides=PAGE_MOST // count if arguments.html else 0)
-    first = list(islice(predicted, 1))  # raises the only picture's error, before the methods' import is paid
+    with HandDetector() if arguments.detect else nullcontext() as detector:
+        asked = Asked(arguments.camera, arguments.focal, arguments.unit, arguments.box, detector)
+        pictures = each_input(files, arguments.every)
+        reading = in_order(partial(read_sight, asked=asked), pictures, THREADS, 2 * arguments.batch + THREADS)
+        sights = (checked_alone(arguments, sight) for sight in reading) if alone else reading
+        predicted = predict(arguments, sights, alone, slides=PAGE_MOST // count if arguments.html else 0)
+        first = list(islice(predicted, 1))  # raises the only picture's error, before the methods' import is paid
 
-    from lightning_modules.predicting import Report
+        from lightning_modules.predicting import Report
 
-    with Report(alone, count, arguments.html) as report:
-        for item in in_order(partial(write, arguments), chain(first, predicted), THREADS, 2 * arguments.batch):
-            report.add(item)
-    return report.close()
+        with Report(alone, count, arguments.html) as report:
+            for item in in_order(partial(write, arguments), chain(first, predicted), THREADS, 2 * arguments.batch):
+                report.add(item)
+        return report.close()
 
 
 def check(arguments: argparse.Namespace, alone: bool, count: int) -> None:
@@ -110,6 +117,8 @@ def check(arguments: argparse.Namespace, alone: bool, count: int) -> None:
     for name in ("every", "batch"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
+    if arguments.detect and arguments.box:
+        raise ValueError("box: says where the hand is, and --detect looks for it; leave one of them out")
     if arguments.refine is not None and arguments.refine < 0:
         raise ValueError(f"refine: expected at least 0 iterations, got {arguments.refine}")
     if arguments.labels is not None and not alone:
@@ -129,9 +138,9 @@ def checked_alone(arguments: argparse.Namespace, sight: "Sight | Exception") -> 
     """
     if isinstance(sight, Exception):
         return sight
-    foreign = ("focal", "refine") if sight.modality == "depth" else ("unit", "dictionary", "labels")
+    foreign = ("focal", "refine", "detect") if sight.modality == "depth" else ("unit", "dictionary", "labels")
     for name in foreign:
-        if getattr(arguments, name) is not None:
+        if getattr(arguments, name) not in (None, False):
             kinds = {"depth": ("photographs", "a depth frame"), "rgb": ("depth frames", "a photograph")}
             meant, got = kinds[sight.modality]
             raise ValueError(f"{name}: is for {meant}, and {sight.path} is {got}; leave --{name} out")
@@ -150,8 +159,8 @@ def predict(
     """Predictions of pictures, batch by batch of a kind; errors in their place."""
     from datamodules.batch import LEFT, RIGHT
 
-    waiting: dict[str, list[Sight]] = {"depth": [], "rgb": []}
-    sides = {"left": [LEFT], "right": [RIGHT], "both": [RIGHT, LEFT]}[arguments.side]
+    waiting: dict[tuple[str, str], list[Sight]] = {}
+    sides = {"left": [LEFT], "right": [RIGHT], "both": [RIGHT, LEFT]}
     predictor = None
     for sight in sights:
         if isinstance(sight, Exception):
@@ -163,8 +172,8 @@ def predict(
             from lightning_modules.predicting import Predictor
 
             predictor = Predictor(
-                arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, sides,
-                arguments.dictionary, arguments.refine, slides, alone,
+                arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, arguments.dictionary,
+                arguments.refine, slides, alone,
             )  # fmt: skip
         refusal = predictor.refusal(sight)
         if refusal is not None:
@@ -172,14 +181,15 @@ def predict(
                 raise refusal
             yield refusal
             continue
-        group = waiting[sight.modality]
+        side = arguments.side or sight.side or "right"
+        group = waiting.setdefault((sight.modality, side), [])
         group.append(sight)
         if len(group) == arguments.batch:
-            yield from predictor.predict(group)
+            yield from predictor.predict(group, sides[side])
             group.clear()
-    for group in waiting.values():
+    for (_, side), group in waiting.items():
         if group:
-            yield from predictor.predict(group)
+            yield from predictor.predict(group, sides[side])
 
 
 def write(arguments: argparse.Namespace, predicted: "Predicted") -> "Predicted":

@@ -29,6 +29,7 @@ from datamodules.depth_frames import (
     read_depth_frame,
 )
 from datamodules.frames import BadFrame
+from datamodules.hand_detector import HandDetector
 from datamodules.hand_finder import check_hand_sized, find_hand
 from ops.drawing import Picture, bgr_bytes, shade_depth
 
@@ -44,6 +45,7 @@ class Asked(NamedTuple):
     focal: float | None = None  # of photographs
     unit: float | None = None  # of depth
     box: str | None = None
+    detector: HandDetector | None = None  # of hands in photographs
 
 
 class Input(NamedTuple):
@@ -66,6 +68,7 @@ class Sight:
     picture: DepthFrame | ColourPicture
     centre: np.ndarray | None = None  # (3,) of the hand in a depth frame, metres, camera frame
     square: Square | None = None  # of a photograph
+    side: str | None = None  # left or right, where a detector says it
     frame: int | None = None  # of a video, its number from 0
     notes: dict[str, object] = field(default_factory=dict)  # for the joints' file
 
@@ -189,10 +192,18 @@ def read_sight(given: Input, asked: Asked) -> Sight:
 
 def _colour_sight(picture: ColourPicture, given: Input, asked: Asked) -> Sight:
     K, camera = picture_camera(asked.camera, asked.focal, picture)
-    square = square_around(parse_box(asked.box), picture)
     # a colour picture does not say how large a hand is
     notes = {"distance": "from focal length and an assumed bone length; the hand's size is not measured"}
-    return Sight(given.path, given.name, K, camera, picture, square=square, frame=given.frame, notes=notes)
+    box, side = parse_box(asked.box), None
+    if box is None and asked.detector is not None:
+        hands = asked.detector.hands(picture.rgb)
+        if not hands:
+            where = given.path if given.frame is None else f"{given.path}, frame {given.frame}"
+            raise ValueError(f"{where}: no hand found; without --detect it is all of the picture, or say --box")
+        box, side = hands[0].box, hands[0].side
+        notes["detected"] = [hand._asdict() for hand in hands]
+    square = square_around(box, picture)
+    return Sight(given.path, given.name, K, camera, picture, square=square, side=side, frame=given.frame, notes=notes)
 
 
 def _frames(path: Path, name: str, every: int) -> Iterator[Input]:

@@ -56,7 +56,6 @@ class Predictor:
         out: the user's folder for results.
         kinds: of results.
         overwrite: replace results.
-        sides: to try.
         dictionary: of patches, for depth.
         refine: iterations of refinement at test time; None takes the checkpoint's.
         slides: steps that a page has room for, of each picture; 0: there is no page.
@@ -69,13 +68,12 @@ class Predictor:
         out: Path | None,
         kinds: Sequence[str],
         overwrite: bool,
-        sides: Sequence[int],
         dictionary: Path | None = None,
         refine: int | None = None,
         slides: int = 0,
         alone: bool = False,
     ) -> None:
-        self.checkpoint, self.out, self.kinds, self.overwrite, self.sides = checkpoint, out, kinds, overwrite, sides
+        self.checkpoint, self.out, self.kinds, self.overwrite = checkpoint, out, kinds, overwrite
         self.dictionary, self.refine, self.slides, self.alone = dictionary, refine, slides, alone
         self._left_out: set[str] = set()  # what pictures show whose method draws no refinement
         self._methods: dict[str, tuple[HandMethod, Path] | NoMethodError] = {}
@@ -119,14 +117,14 @@ class Predictor:
             "does, or name its checkpoint with --ckpt"
         )
 
-    def predict(self, sights: Sequence[Sight]) -> Iterator[Predicted]:
-        """The hands of pictures of one kind."""
+    def predict(self, sights: Sequence[Sight], sides: Sequence[int]) -> Iterator[Predicted]:
+        """The hands of pictures of one kind; of several `sides` the one that fits better."""
         method, checkpoint = self.method(sights[0])
         facts = {"method": type(method).__name__, "checkpoint": str(checkpoint)}
         steps = method.hparams.refinement_steps if hasattr(method, "refine") else 0
         if steps:
             facts["refinement_steps"] = steps
-        for sight, hand in zip(sights, predict_hands(method, sights, self.sides), strict=True):
+        for sight, hand in zip(sights, predict_hands(method, sights, sides), strict=True):
             files = self._files(sight, checkpoint)
             if "refinement.png" in files:
                 crop = sight.crops([sight], int(hand.prediction.side), method.crop_size)

@@ -17,6 +17,8 @@ from lightning_modules import predicting, restore
 from lightning_modules.dhpe import DHPE
 from lightning_modules.prediction_files import read_predictions
 from ops.camera import project
+from tests.datamodules import test_hand_detector
+from tests.datamodules.test_hand_detector import engine  # noqa: F401 - a fixture
 from tests.datamodules.test_sights import video
 from tests.test_predict import checkpoint_of, joints_of, run  # noqa: F401 - a fixture
 
@@ -59,6 +61,16 @@ def test_a_photograph_gives_overlay_joints_and_meshes_by_the_method_that_takes_i
     assert sheet.shape == (512, 400 + 2 * 512, 3)
     left, right = sheet[20, 400 + 20], sheet[20, 400 + 490]  # the crop, whose corners show what lies behind
     assert left[0] > 200 > left[2] and right[0] < 60 < right[2]
+
+
+def test_detected_hands_are_of_the_side_that_the_detector_says(colours, engine):  # noqa: F811 - the fixtures
+    red = test_hand_detector.photo(colours.folder / "red.png", (40, 60, 80, 30))
+    for words, side in (((), "left"), (("--side=right", "--overwrite"), "right")):
+        colours(red, "--detect", "--out=out", *words)
+        document, _, _ = joints_of(colours.folder / "out" / "red_joints.json")
+        assert document["side"] == side and document["detected"][0]["box"] == [40, 60, 80, 30]
+    with pytest.raises(SystemExit):
+        colours(red, "--detect", "--box=1,2,30,40", "--out=again")
 
 
 def test_the_camera_is_assumed_and_said_where_nothing_is(colours):
