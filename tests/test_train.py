@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from lightning_modules.callbacks.predictions import TestPredictions
+from lightning_modules.callbacks.run_report import RunReport
 from lightning_modules.prediction_files import read_predictions
 from lightning_modules.preflight import preflight
 from tests.command_line import TOY
@@ -208,6 +209,20 @@ def test_a_requeued_run_goes_on_in_the_same_folder(train):
     with open(cli.folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows if row["val/joints_root_mm"]] == [3, 7]
+
+
+def test_the_test_of_an_early_checkpoint_leaves_the_rows_behind_it(train):
+    # joints of zeros move off the hands: the first validation is the best
+    cli = train("fit", "--model.lr=100", "--trainer.val_check_interval=2")
+    best, last = (
+        torch.load(cli.folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+    )
+    assert best["global_step"] == 2 < last["global_step"] == 4
+    with open(cli.folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["val/joints_root_mm"]] == [1, 3]
+    seconds = next(each.seconds for each in cli.trainer.callbacks if isinstance(each, RunReport))
+    assert seconds >= last["callbacks"]["RunReport"]["seconds"] > best["callbacks"]["RunReport"]["seconds"]
 
 
 def test_checkpoints_hold_tensors_and_plain_types_only(train):

@@ -44,8 +44,9 @@ class RunReport(Callback):
         return {"seconds": self.seconds, "sittings": self._sittings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on."""
-        self._seconds, self._sittings = float(state_dict["seconds"]), int(state_dict["sittings"])
+        """Go on; the best checkpoint, which a run tests at its end, knows less than the run by then."""
+        self._seconds = max(self._seconds, float(state_dict["seconds"]))
+        self._sittings = max(self._sittings, int(state_dict["sittings"]))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a checkpoint's time is known by now."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_modules.callbacks.run_logs import RunCSVLogger
@@ -40,6 +41,8 @@ class RunState(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raise if the run that goes on would not be the run that was stopped."""
+        if trainer.state.fn != TrainerFn.FITTING:  # what is only judged has no samples and no rows to go on with
+            return
         path = trainer.ckpt_path or "checkpoint"
         if RUN not in checkpoint:
             rank_zero_warn(
