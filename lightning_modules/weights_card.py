@@ -46,7 +46,7 @@ def write_card(checkpoint: Path, weights: Path, real: Sequence[Path] = ()) -> No
     method = restore_method(weights)
     config = yaml.safe_load(stored["config"])
     modality = "rgb" if "rgb" in method.source_needs["every"] else "depth"
-    facts = _facts(checkpoint, weights, folder, config, stored)
+    facts = _facts(checkpoint, weights, config, stored)
     lines = [
         f"# {weights.stem}: {type(method).__name__}",
         "",
@@ -73,17 +73,20 @@ def write_card(checkpoint: Path, weights: Path, real: Sequence[Path] = ()) -> No
     write_whole(weights.with_suffix(".md"), "\n".join(lines).encode())
 
 
-def _facts(checkpoint: Path, weights: Path, folder: Path, config: dict, stored: dict) -> dict[str, str]:
+def _facts(checkpoint: Path, weights: Path, config: dict, stored: dict) -> dict[str, str]:
     data = config["data"]
     told = {name: data["init_args"][name] for name in _DATA if data["init_args"].get(name) is not None}
-    steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
-    hours = (checkpoint.stat().st_mtime - (folder / "config.yaml").stat().st_mtime) / 3600
+    trained = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    clock = trained.get("callbacks", {}).get("RunReport")
+    hours = (
+        "not known" if clock is None else f"{clock['seconds'] / 3600:.1f} of training, beside whatever else ran there"
+    )
     numbers = sum(value.numel() for value in stored["state_dict"].values() if isinstance(value, torch.Tensor))
     return {
         "class": f"`{stored[FACTS]['class_path']}`",
         "data": f"`{data['class_path']}`, " + ", ".join(f"{name} {_flat(value)}" for name, value in told.items()),
-        "steps": f"{steps} of {config['trainer']['max_steps']}, seed {config['seed_everything']}",
-        "hours": f"{hours:.1f} from the run's first file to this checkpoint, on a machine that did other work, too",
+        "steps": f"{trained['global_step']} of {config['trainer']['max_steps']}, seed {config['seed_everything']}",
+        "hours": hours,
         "machine": _machine(),
         "numbers": f"{numbers / 1e6:.1f} million in {weights.stat().st_size / 1e6:.1f} MB, `{weights.name}` "
         f"sha256 {hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}",
