@@ -14,6 +14,7 @@ from statistics import mean
 
 import matplotlib
 import numpy as np
+import torch
 from rich.console import Console, Group
 from rich.table import Table
 
@@ -24,7 +25,8 @@ from benchmarks.report import RESULTS, emit
 from datamodules.fingerprint import stored_fingerprints
 from datamodules.patch_dictionary import build_dictionary
 from ops.joints import PART_NAMES
-from ops.patch_restoration import PatchDictionary
+from ops.patch_restoration import PatchDictionary, crf
+from ops.patch_restoration.backends import chosen_backend
 
 DICTIONARY = Path("runs/patches.safetensors")  # of configs/neverova_weak.yaml
 MAPS, PATCHES = 66_000, 36_000_000
@@ -63,6 +65,8 @@ class Restoration:
             "weights": self.run.run_id,
             "pictures": self.pictures,
             "dictionary": self.dictionary.checksum,
+            "search": chosen_backend(torch.device("cpu"), self.dictionary),
+            "alpha": crf.ALPHA,
             "test_splits": {name: found["parameters"] for name, found in stored_fingerprints().items()},
         }
 
