@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = count_inputs(files, arguments.every)
     check(arguments, alone, count)
     with HandDetector() if arguments.detect else nullcontext() as detector:
-        asked = Asked(arguments.camera, arguments.focal, arguments.unit, arguments.box, detector)
+        asked = Asked(arguments.camera, arguments.focal, arguments.unit, arguments.box, detector, arguments.side)
         pictures = each_input(files, arguments.every)
         reading = in_order(partial(read_sight, asked=asked), pictures, THREADS, 2 * arguments.batch + THREADS)
         sights = (checked_alone(arguments, sight) for sight in reading) if alone else reading
@@ -140,7 +140,8 @@ def checked_alone(arguments: argparse.Namespace, sight: "Sight | Exception") -> 
         return sight
     foreign = ("focal", "refine", "detect") if sight.modality == "depth" else ("unit", "dictionary", "labels")
     for name in foreign:
-        if getattr(arguments, name) not in (None, False):
+        value = getattr(arguments, name)
+        if value is not None and value is not False:
             kinds = {"depth": ("photographs", "a depth frame"), "rgb": ("depth frames", "a photograph")}
             meant, got = kinds[sight.modality]
             raise ValueError(f"{name}: is for {meant}, and {sight.path} is {got}; leave --{name} out")

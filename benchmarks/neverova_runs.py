@@ -64,7 +64,10 @@ class Budget:
 def weak_figures(metrics: Path) -> Figures:
     """Of a weak step: share of restored maps that were learnt from, and how far restoring moved parts to joints."""
     names = {f"weak/{name}_epoch": name for name in ("accepted_share", "gain_px")}
-    return {names[column]: round(value, 4) for column, value in last_values(metrics, list(names)).items()}
+    found = last_values(metrics, list(names))
+    if not found and last_values(metrics, ["weak/accepted_share_step"]):
+        raise ValueError(f"{metrics}: no {', '.join(names)}, although it learnt from weak labels; train it again")
+    return {names[column]: round(value, 4) for column, value in found.items()}
 
 
 def success_curve(predictions: Path, pictures: int) -> list[float]:

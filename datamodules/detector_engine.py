@@ -3,14 +3,14 @@
     .venv-detector/bin/python datamodules/detector_engine.py < pictures > answers
 
 A picture is a line "height width" and height x width x 3 bytes of colours. Its answer is a line of JSON, {"hands":
-[{"box": [u, v, width, height], "side": "left", "score": 0.98}, ...]}, the surest first; the box holds all 21 joints.
+[{"box": [u, v, width, height], "side": "left", "score": 0.98}, ...]}, the largest first. The box holds all 21 joints;
+the score is that it is this side's hand.
 """
 
 import json
 import os
 import sys
 
-import mediapipe
 import numpy as np
 
 MOST_HANDS = 4
@@ -22,7 +22,9 @@ SIDES = {"Left": "right", "Right": "left"}
 def main() -> None:
     """Answer until there are no more pictures."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # MediaPipe's libraries print
+    os.dup2(2, 1)  # MediaPipe and its libraries print
+    import mediapipe
+
     hands = mediapipe.solutions.hands.Hands(True, MOST_HANDS, min_detection_confidence=LEAST_SCORE)
     pictures = sys.stdin.buffer
     while line := pictures.readline():
@@ -32,14 +34,14 @@ def main() -> None:
 
 
 def found(result: object, height: int, width: int) -> list[dict[str, object]]:
-    """The hands of a result, the surest first."""
+    """The hands of a result, the largest first."""
     each = []
     for joints, sides in zip(result.multi_hand_landmarks or (), result.multi_handedness or (), strict=True):
         places = np.array([[joint.x * width, joint.y * height] for joint in joints.landmark])
         low, high = places.min(0), places.max(0)
         side = sides.classification[0]
         each.append({"box": [*low, *(high - low)], "side": SIDES[side.label], "score": side.score})
-    return sorted(each, key=lambda hand: -hand["score"])
+    return sorted(each, key=lambda hand: -hand["box"][2] * hand["box"][3])
 
 
 if __name__ == "__main__":

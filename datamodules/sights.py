@@ -29,7 +29,7 @@ from datamodules.depth_frames import (
     read_depth_frame,
 )
 from datamodules.frames import BadFrame
-from datamodules.hand_detector import HandDetector
+from datamodules.hand_detector import NAME, HandDetector
 from datamodules.hand_finder import check_hand_sized, find_hand
 from ops.drawing import Picture, bgr_bytes, shade_depth
 
@@ -46,6 +46,7 @@ class Asked(NamedTuple):
     unit: float | None = None  # of depth
     box: str | None = None
     detector: HandDetector | None = None  # of hands in photographs
+    side: str | None = None  # of the hand: left, right, both; None: what a detector says
 
 
 class Input(NamedTuple):
@@ -200,8 +201,8 @@ def _colour_sight(picture: ColourPicture, given: Input, asked: Asked) -> Sight:
         if not hands:
             where = given.path if given.frame is None else f"{given.path}, frame {given.frame}"
             raise ValueError(f"{where}: no hand found; without --detect it is all of the picture, or say --box")
-        box, side = hands[0].box, hands[0].side
-        notes["detected"] = [hand._asdict() for hand in hands]
+        box, side, _ = next((hand for hand in hands if hand.side == asked.side), hands[0])
+        notes["detected"] = {"by": NAME, "box": box, "hands": [hand._asdict() for hand in hands]}
     square = square_around(box, picture)
     return Sight(given.path, given.name, K, camera, picture, square=square, side=side, frame=given.frame, notes=notes)
 

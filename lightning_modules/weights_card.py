@@ -61,7 +61,7 @@ def write_card(checkpoint: Path, weights: Path, real: Sequence[Path] = ()) -> No
         "## On real pictures, which it was never trained on",
         "",
         *(line for path in real for line in _real_table(path)),
-        *([] if real else [_BOARD]),
+        *([] if real else [_BOARD if modality == "rgb" else "Not measured."]),
         "",
         "## Limits",
         "",

@@ -287,6 +287,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
         (["frame.png", "--camera=500,250,320,240"], "expected square pixels, fx and fy within 5%"),
         (["frame.png", "--camera=nyu", "--unit=1"], "try --unit 0.001 (0.70 m)"),
         (["frame.png", "--camera=nyu", "--box=1,2,3"], "box: expected u,v,width,height"),
+        (["frame.png", "--camera=nyu", "--refine=0"], "refine: is for photographs"),
         (["frame.png", "--camera=nyu", "--labels=nowhere.txt", "--out=o"], "nowhere.txt: no such file"),
     ],
 )

@@ -113,6 +113,9 @@ def test_the_weak_steps_own_figures_are_those_of_its_end(tmp_path):
     assert neverova_runs.weak_figures(metrics) == {"accepted_share": 0.75, "gain_px": -1.5}
     metrics.write_text("step,val/loss\n5,1.0\n")
     assert neverova_runs.weak_figures(metrics) == {}, "of a step without weak labels"
+    metrics.write_text("step,weak/accepted_share_step,weak/accepted_share_epoch\n5,1.0,\n")
+    with pytest.raises(ValueError, match=r"no weak/accepted_share_epoch.*train it again"):
+        neverova_runs.weak_figures(metrics)
 
 
 def done(runs, restorations):

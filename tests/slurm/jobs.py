@@ -53,9 +53,13 @@ def finish(train, job: str, environ: dict[str, str]) -> int:
 
     wait_for(over, PATIENCE, "end of the job")
     state, restarts = job_state(job, environ)
-    output = "".join(path.read_text() for path in (train.folder / "logs").glob(f"*-{job}.out"))
-    assert state == "COMPLETED", f"{state}: {output[-3000:]}"
+    assert state == "COMPLETED", f"{state}: {output_of(train, job)[-3000:]}"
     return restarts
+
+
+def output_of(train, job: str) -> str:
+    """What a job has printed, all its starts together."""
+    return "".join(path.read_text() for path in (train.folder / "logs").glob(f"*-{job}.out"))
 
 
 def last(folder: Path) -> dict:
