@@ -91,7 +91,8 @@ weights: $(VENV)/.run-$(DEVICE)
 	$(CONVERT)deephps$(BEST)deephps.safetensors --eight-bits pose_trunk.12.weight
 	$(CONVERT)dhpe$(BEST)dhpe.safetensors
 	$(CONVERT)neverova$(BEST)neverova.safetensors --eight-bits regressor.hidden
-	$(CONVERT)vae$(BEST)vae.safetensors --eight-bits 'encoders.[23]d.[24].weight' 'decoders.[23]d.[2468].weight'
+	$(CONVERT)vae$(BEST)vae.safetensors --eight-bits 'encoders.[23]d.[24].weight' 'decoders.[23]d.[2468].weight' \
+	  'encoders.*.features.[45].*.0.weight'
 
 clean: ## the environments; never runs/
 	rm -rf $(VENV) .venv-peers .venv-sweeps .venv-detector

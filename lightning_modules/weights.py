@@ -4,8 +4,8 @@
 
 The header is text: the facts of a checkpoint (class, arguments, hand model) as JSON, the run's config.yaml, the commit.
 Nothing in the file can run. Matrices and kernels are kept in 16 bits, where their smallest step is a thousandth of a
-weight; what normalises (vectors) keeps its 32. A matrix that --eight-bits names is kept in steps of 1/127 of its
-column's largest weight. The card beside it, weights/<name>.md, is written from the run's folder (`weights_card`).
+weight; what normalises (vectors) keeps its 32. What --eight-bits names is kept in steps of 1/127 of the largest weight
+of a matrix's column or of a channel's kernel. The card beside it, weights/<name>.md, is written from the run's folder.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def convert(checkpoint: Path, target: Path, eight_bits: list[str] | tuple[str, .
     Args:
         checkpoint: a file that train.py wrote.
         target: ends in .safetensors.
-        eight_bits: names, or patterns such as decoders.*.weight, of tensors (..., N, M) to keep in eight bits with a
-            scale for each column of N.
+        eight_bits: names, or patterns such as decoders.*.weight, of tensors to keep in eight bits: matrices (..., N, M)
+            with a scale for each column of N, kernels (O, I, H, W) with one for each channel of O.
     """
     from lightning_modules.restore import restore_method
 
@@ -139,8 +139,13 @@ def _in_half(tensor: Tensor) -> Tensor:
 
 
 def _in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., N, M) int8 and its scale (..., 1, M)."""
-    scale = tensor.abs().amax(-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / _STEPS
+    """(..., N, M) int8 and its scale (..., 1, M); kernels (O, I, H, W) have one for each of O."""
+    scale = (
+        tensor.abs()
+        .amax((1, 2, 3) if tensor.ndim == 4 else -2, keepdim=True)
+        .clamp_min(torch.finfo(torch.float32).tiny)
+        / _STEPS
+    )
     return (tensor / scale).round().to(torch.int8), scale
 
 

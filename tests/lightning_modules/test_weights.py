@@ -86,6 +86,12 @@ def test_eight_bits_keep_a_matrix_to_a_step_of_its_column(run, tmp_path):
     error = (read_weights(tmp_path / "w.safetensors")["state_dict"][name] - exact).abs()
     assert (error <= exact.abs().amax(0) / 127 * 0.501).all() and error.max() > 0
     assert largest_difference(run, tmp_path / "w.safetensors") < 5
+    kernel = "pose_trunk.0.0.weight"
+    convert(run, tmp_path / "kernel.safetensors", [kernel])
+    exact = torch.load(run, weights_only=True)["state_dict"][kernel]
+    stored = read_weights(tmp_path / "kernel.safetensors")["state_dict"][kernel]
+    steps = exact.abs().amax((1, 2, 3), keepdim=True) / 127
+    assert exact.ndim == 4 and ((stored - exact).abs() <= 0.501 * steps).all() and not torch.equal(stored, exact)
     convert(run, tmp_path / "pattern.safetensors", ["pose_h*t"])
     assert (tmp_path / "pattern.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
     with pytest.raises(ValueError, match=r"--eight-bits: pose_head\.bias: no such matrix"):
