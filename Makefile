@@ -88,8 +88,8 @@ weights: $(VENV)/.run-$(DEVICE)
 	RUN_ID=weights $(TRAIN) configs/neverova_weak.yaml
 	RUN_ID=weights $(TRAIN) configs/weights/neverova.yaml
 	RUN_ID=weights $(TRAIN) configs/weights/vae.yaml
-	$(CONVERT)deephps$(BEST)deephps.safetensors --eight-bits pose_trunk.12.weight
-	$(CONVERT)dhpe$(BEST)dhpe.safetensors
+	$(CONVERT)deephps$(BEST)deephps.safetensors
+	$(CONVERT)dhpe$(BEST)dhpe.safetensors --eight-bits networks.backbone.layers.8.weight
 	$(CONVERT)neverova$(BEST)neverova.safetensors --eight-bits regressor.hidden
 	$(CONVERT)vae$(BEST)vae.safetensors --eight-bits 'encoders.[23]d.[24].weight' 'decoders.[23]d.[2468].weight' \
 	  'encoders.*.features.[45].*.0.weight'

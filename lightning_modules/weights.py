@@ -109,14 +109,14 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def run_config(checkpoint: Path) -> str:
-    """The text of the config.yaml of a checkpoint's run."""
+    """The text of the config.yaml of a checkpoint's run, but for the folder of all runs, which is this machine's."""
     folder = folder_of_checkpoint(checkpoint)
     config = folder / "config.yaml" if folder else None
     if config is None or not config.is_file():
         raise FileNotFoundError(
             f"checkpoint {checkpoint}: expected in checkpoints/ of a run's folder that has config.yaml; put it there"
         )
-    return config.read_text()
+    return "".join(line for line in config.read_text().splitlines(True) if not line.startswith("runs:"))
 
 
 def _plain_json(header: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def run(tmp_path_factory) -> Path:
     checkpoint["callbacks"] = {"RunReport": {"seconds": 3 * 3600.0, "sittings": 1}}
     checkpoint["handful"] = facts | {"hand_model": method.hand_model_id}
     torch.save(checkpoint, folder / "checkpoints" / "best.ckpt")
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"runs": "/home/somebody/runs"}))
     errors = "test/clean/joints_root_mm,test/clean/joints_absolute_mm,test/clean/joints_procrustes_mm"
     (folder / "metrics.csv").write_text(f"step,test/joints_root_mm,{errors}\n20,31.04,31.04,25.5,14.25\n30,,,,\n")
     return folder / "checkpoints" / "best.ckpt"
