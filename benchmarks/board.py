@@ -81,6 +81,8 @@ def entrants(folder: Path) -> list[Entrant]:
         for modality in DOMAINS:
             if modality in settings["modalities"]:
                 method = restore_method(file)
+                if hasattr(method, "predict_from"):  # of several modalities: now the one that is shown
+                    method.predict_from = [modality]
                 entrant = Entrant(file.stem, modality, method, crop and CropRule(**crop), settings["image_size"])
                 found.append(entrant)
     return found

@@ -9,6 +9,7 @@ from benchmarks.board import Entrant, cells, entrants, in_convention, judge, mar
 from datamodules.batch import HandBatch
 from lightning_modules.method import HandMethod, as_pictured
 from lightning_modules.prediction import Frame, HandPrediction
+from lightning_modules.weights import FOLDER
 
 pytestmark = pytest.mark.slow  # converting joints compiles a fitter
 
@@ -61,6 +62,15 @@ def test_the_page_and_its_picture(judged, tmp_path, monkeypatch):
     assert (tmp_path / "board.md").read_text() == markdown(results, constants, speed)
     assert "| rooted | 0.0 | 0.0 | 1.00 |  |" in markdown(results, constants, speed)
     assert cv2.imread(str(tmp_path / "board_sensor.png")).shape == (6 * 256, 3 * 256, 3)  # truth and two methods
+
+
+def test_a_method_of_several_modalities_predicts_from_the_one_that_is_shown():
+    both = [entrant for entrant in entrants(FOLDER) if entrant.name == "vae"]
+    assert [entrant.modality for entrant in both] == ["depth", "rgb"]
+    for entrant in both:
+        batch = next(iter(rendered_batches(entrant, 2)))
+        with torch.no_grad():
+            assert entrant.method.predict_step(batch, 0).joints_3d.shape == (2, 21, 3)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
