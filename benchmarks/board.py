@@ -264,9 +264,9 @@ def main() -> None:
         where = f"{each.entrant.name}_{each.pictures.split()[0].lower()}"
         figures |= {f"{where}_{name}": value for name, value in each.figures.items()}
         figures[f"{where}_ms"] = round(speed[each.entrant.name, each.entrant.modality], 2)
+    emit("board", figures, table, arguments.save)  # before what it draws makes the checkout another
     if arguments.save:
         save(judged, constants, speed)
-    emit("board", figures, table, arguments.save)
 
 
 if __name__ == "__main__":
