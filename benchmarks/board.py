@@ -12,6 +12,7 @@ With --save it writes docs/board.md and its pictures; of real pictures a page al
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -238,7 +239,7 @@ def save(judged: list[Judged], constants: dict[str, Any], speed: dict[tuple[str,
             page = Path("runs/board/real.html")
             page.parent.mkdir(parents=True, exist_ok=True)
             write_real_page(page, shown)
-            print(f"wrote {page}")
+            print(f"wrote {page}", file=sys.stderr)  # a benchmark's last line is its figures
 
 
 def main() -> None:
