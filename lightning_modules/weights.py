@@ -140,12 +140,8 @@ def _in_half(tensor: Tensor) -> Tensor:
 
 def _in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """(..., N, M) int8 and its scale (..., 1, M); kernels (O, I, H, W) have one for each of O."""
-    scale = (
-        tensor.abs()
-        .amax((1, 2, 3) if tensor.ndim == 4 else -2, keepdim=True)
-        .clamp_min(torch.finfo(torch.float32).tiny)
-        / _STEPS
-    )
+    of_one_scale = (1, 2, 3) if tensor.ndim == 4 else -2
+    scale = tensor.abs().amax(of_one_scale, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / _STEPS
     return (tensor / scale).round().to(torch.int8), scale
 
 
