@@ -214,6 +214,8 @@ class HandData(lightning.LightningDataModule):
                 found[source.name] = f"{rendered.domain.label} {open_hand().id}"
                 if rendered.share < 1:
                     found[source.name] += f" share {rendered.share:g}"
+                if rendered.frames is not None:
+                    found[source.name] += f" frames {rendered.frames}"
             else:
                 found[source.name] = digest(source.frames)
         return found

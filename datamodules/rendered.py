@@ -51,6 +51,7 @@ class RenderedHandsData(HandData):
         backgrounds: folder of pictures to stand behind hands of the domain photo; None draws rooms.
         crop: how pictures are cut, by a cube unless this says squares.
         augment: changes of training batches; None leaves them.
+        frames: of training sets that have no end, the same in every epoch; None shows new ones without end.
     """
 
     def __init__(
@@ -72,13 +73,14 @@ class RenderedHandsData(HandData):
         backgrounds: str | None = None,
         crop: CropRule | None = None,
         augment: Augmentation | None = None,
+        frames: int | None = None,
     ) -> None:
         shares = {domains: 1.0} if isinstance(domains, str) else dict(domains)
         if not shares or min(shares.values()) <= 0:
             raise ValueError(f"domains: expected names with positive shares, got {shares}")
         names = dict.fromkeys([*shares, *(evaluate_on or ())])
         super().__init__(
-            {name: RenderedSource(name, left_share) for name in names},
+            {name: RenderedSource(name, left_share, frames=frames) for name in names},
             {name: share / sum(shares.values()) for name, share in shares.items()},
             evaluate_on=evaluate_on,
             batch_size=batch_size,

@@ -1,6 +1,7 @@
 """What a mixture draws from: rendered domains and datasets of frames, one split of each, by place in the epoch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Literal
 
@@ -15,7 +16,7 @@ from datamodules.hand_sampler import HandSampler
 from datamodules.rendering import Modality
 from datamodules.shares import permuted
 from datamodules.streams import keys_of
-from ops.checks import check_choice
+from ops.checks import check_choice, check_positive
 from ops.hand_model import HandModel
 
 Hidable = Literal["parts", "mask", "mesh", "3d", "2d"]
@@ -35,9 +36,12 @@ class RenderedSource(HandSource):
         domain: clean, sensor or photo.
         left_share: share of left hands, which arrive mirrored, as right hands.
         share: of the sequences of a finite training set, whole ones; a larger share holds a smaller one.
+        frames: of an endless training set, the same in every epoch and for every seed; None: new ones without end.
     """
 
-    def __init__(self, domain: str = "clean", left_share: float = 0.0, share: float = 1.0) -> None:
+    def __init__(
+        self, domain: str = "clean", left_share: float = 0.0, share: float = 1.0, frames: int | None = None
+    ) -> None:
         check_choice("domain", domain, DOMAINS)
         if not 0 <= left_share <= 1:
             raise ValueError(f"left_share: expected a share in [0, 1], got {left_share}")
@@ -46,10 +50,21 @@ class RenderedSource(HandSource):
         if share < 1 and DOMAINS[domain].train.frames is None:
             raise ValueError(f"share: the training set of '{domain}' has no end to take a share of; leave it out")
         self.name, self.domain, self.left_share, self.share = domain, DOMAINS[domain], left_share, share
+        self.frames = frames
+        if frames is not None:
+            self.domain = _ending(self.domain, frames)
 
     def sampler(self, model: HandModel) -> HandSampler:
         """What draws its hands."""
         return HandSampler(self.domain, model, self.left_share)
+
+
+def _ending(domain: Domain, frames: int) -> Domain:
+    """The domain with a training set of so many frames, an endless one before; validation and test stay as they are."""
+    check_positive(frames=frames)
+    if domain.train.frames is not None:
+        raise ValueError(f"frames: '{domain.name}' has {domain.train.frames} training frames already; take a share")
+    return replace(domain, train=replace(domain.train, frames=frames))
 
 
 class ParameterBatch(dict):

@@ -51,7 +51,11 @@ def resized(picture: Tensor, size: int) -> Tensor:
 
 
 class SmallBackbone(nn.Module):
-    """Residual blocks after an early reduction; 4 x 4 cells are kept: where a feature lies matters to a pose."""
+    """Residual blocks after an early reduction; 4 x 4 cells are kept: where a feature lies matters to a pose.
+
+    Features are normalised, picture by picture, before they are cut at zero: large first steps else push them below it
+    for good, and equation 2 is met by features that vanish.
+    """
 
     features = _FEATURES
 
@@ -59,6 +63,7 @@ class SmallBackbone(nn.Module):
         super().__init__()
         layers = [*small_pyramid(3), nn.AdaptiveAvgPool2d(_CELLS), nn.Flatten()]
         layers.append(nn.Linear(PYRAMID_WIDTHS[-1] * _CELLS**2, _FEATURES))
+        layers.append(nn.LayerNorm(_FEATURES, elementwise_affine=False))
         self.layers = nn.Sequential(*layers, nn.ReLU(inplace=True))
 
     def forward(self, picture: Tensor) -> Tensor:
@@ -128,6 +133,17 @@ def masked_apart(picture: Tensor, mask: Tensor) -> Tensor:
 
 
 def features_of_both(backbone: nn.Module, picture: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Features (B, F) of pictures and of their masked selves, in one pass: batch norm sees both, as prediction will."""
-    both = backbone(torch.cat([picture, masked_apart(picture, mask)]))
-    return both[: len(picture)], both[len(picture) :]
+    """Features (B, F) of pictures and of their masked selves.
+
+    The latter with the statistics that batch norm keeps of pictures, as in refinement: in a batch of both, the spread
+    that it divides by is the one between black surroundings and none, beside which hands hardly differ.
+    """
+    features = backbone(picture)
+    learning = [module for module in backbone.modules() if module.training]
+    try:
+        for module in learning:
+            module.training = False
+        return features, backbone(masked_apart(picture, mask))
+    finally:
+        for module in learning:
+            module.training = True

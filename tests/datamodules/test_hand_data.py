@@ -126,6 +126,8 @@ def test_the_fingerprint_says_what_is_trained_on():
     assert len({one, fingerprint(FakeDataset("other", 12)), fingerprint(FakeDataset("depth", 13))}) == 3
     whole, half = (fingerprint(RenderedSource("sensor", share=share)) for share in (1, 0.5))
     assert half == whole + " share 0.5"
+    endless, ended = (fingerprint(RenderedSource("photo", frames=frames)) for frames in (None, 100))
+    assert ended == endless + " frames 100"
 
 
 def test_a_growing_set_is_walked_anew_when_it_has_grown():

@@ -68,6 +68,31 @@ def test_the_small_backbone_and_masked_features():
     assert centred(torch.tensor([0.485, 0.456, 0.406])[None, :, None, None]).abs().max() < 1e-6
 
 
+def test_features_of_the_small_backbone_outlive_a_step_that_pushes_all_of_them_below_zero():
+    torch.manual_seed(0)
+    backbone, picture = build_backbone("small"), torch.rand(4, 3, 64, 64)
+    before = backbone(picture)
+    with torch.no_grad():
+        backbone.layers[-3].bias -= 1000.0
+    torch.testing.assert_close(backbone(picture), before, rtol=1e-2, atol=1e-2)
+    assert (before > 0).float().mean() > 0.3
+
+
+def test_masked_pictures_leave_batch_norms_statistics_to_whole_ones():
+    torch.manual_seed(0)
+    alone, both = build_backbone("small"), build_backbone("small")
+    both.load_state_dict(alone.state_dict())
+    both.layers[0].eval()  # frozen by its owner: stays so
+    picture, mask = torch.rand(4, 3, 64, 64), (torch.rand(4, 1, 64, 64) > 0.7).float()
+    features = alone(picture)
+    whole, apart = features_of_both(both, picture, mask)
+    torch.testing.assert_close(whole, features)
+    for name, buffer in alone.named_buffers():
+        torch.testing.assert_close(dict(both.named_buffers())[name], buffer)
+    assert both.training and not both.layers[0].training and both.layers[1].training
+    torch.testing.assert_close(apart, alone.eval()(picture * mask))
+
+
 @pytest.mark.parametrize(("name", "features"), [("resnet18", 512), ("resnet50", 2048)])
 def test_backbones_of_transformers(name, features):
     pytest.importorskip("transformers", reason="transformers is not installed (the extra backbones)")
