@@ -12,6 +12,7 @@ import csv
 import time
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import matplotlib
 from rich.console import Group
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.dhpe_judged import ALIGNMENTS, MASK_MEASURES, SHOWN, judged, photo_pictures, real_pictures
 from benchmarks.experiment_runs import (
+    RUNS,
     Figures,
     Run,
     keep,
@@ -38,6 +40,7 @@ from lightning_modules.restore import restore_method
 CONFIG = Path("configs/benchmarks/dhpe_tables.yaml")
 TABLE = "dhpe_tables"
 UNREFINED = "without test refinement"  # of `full`
+FIRST = "first stage"  # what all arms begin with
 CONVENTION = "joints in the convention ge, calibrated on 59 of the 117 hands' labels"
 _CALLBACKS = "lightning_modules.callbacks"
 SCHEDULE = f"{_CALLBACKS}.shape_schedule.HierarchicalShapeLoss"
@@ -59,17 +62,25 @@ class Budget:
         self.pictures, self.size = self._base["pictures"], self._base["overrides"]["data.init_args.image_size"]
 
     def plan(self, seeds: int) -> list[Run]:
-        """All runs, seed by seed: a stopped command leaves whole comparisons."""
-        return [self._run(arm, seed) for seed in range(seeds) for arm in self._content["arms"]]
+        """What all arms begin with, if anything, then their runs, seed by seed: a stopped command leaves tables."""
+        first = []
+        if own := self._base.get("first"):
+            first = [self._run(FIRST, {"augmentation": False, "overrides": own}, 0)]
+        arms = self._content["arms"].items()
+        return first + [self._run(arm, facts, seed, *first) for seed in range(seeds) for arm, facts in arms]
 
-    def _run(self, arm: str, seed: int) -> Run:
-        facts = self._content["arms"][arm]
-        callbacks = [{"class_path": SCHEDULE, "init_args": {"schedule": facts.get("schedule", "hierarchical")}}]
+    def _run(self, arm: str, facts: dict[str, Any], seed: int, first: Run | None = None) -> Run:
+        near = {"threshold": self._base["threshold"]}
+        schedule = {"schedule": facts.get("schedule", "hierarchical")} | near
+        callbacks = [{"class_path": SCHEDULE, "init_args": schedule}]
         if facts.get("augmentation", True):
-            callbacks.append({"class_path": AUGMENTATION, "init_args": self._base["augmentation"]})
+            callbacks.append({"class_path": AUGMENTATION, "init_args": self._base["augmentation"] | near})
         settings = self._content["shared"] | self._base["overrides"] | {"trainer.callbacks": callbacks}
+        if first is not None:
+            settings["model.init_args.init_from"] = str(first.best(Path(RUNS)))
         settings |= facts.get("overrides", {}) | seeded(seed)
-        return Run(TABLE, self.name, arm, seed, ["fit", f"--config={self._base['config']}", *options(settings)])
+        command = ["fit", f"--config={self._base['config']}", *options(settings)]
+        return Run(TABLE, self.name, arm, seed, command, first.run_id if first else None)
 
     def figures(self, run: Run, runs_folder: Path) -> Figures:
         """What a run that is through says in domain, and how it learnt."""

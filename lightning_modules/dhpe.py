@@ -37,6 +37,7 @@ from lightning_modules.dhpe_losses import (
     refiner_loss,
     silhouette_loss,
 )
+from lightning_modules.earlier_step import BeginsWithWeights, earlier_weights, part_of_weights
 from lightning_modules.figures import JointFigures, of_own_mesh
 from lightning_modules.losses import mean_of_valid
 from lightning_modules.method import HandMethod, as_pictured, pixels_as_pictured, rotations_as_pictured
@@ -87,12 +88,14 @@ class FittedHands(NamedTuple):
     pixels: Tensor  # (B,) mean distance of the 2D joints from their labels, in a crop of 224 pixels
 
 
-class DHPE(HandMethod):
+class DHPE(BeginsWithWeights, HandMethod):
     """The method: networks, losses, refinement, prediction.
 
     Args:
         backbone: F; the paper's is resnet50.
         pretrained: folder or hub name of weights that F begins with.
+        init_from: checkpoint or weights of DHPE that training begins with, or folder of an experiment's runs, whose
+            newest best is taken.
         joint_maps: network of the heat maps; "full" is the paper's.
         pose_space: what the 45 numbers of the pose are.
         camera: how the hand is seen: "parallel" is the paper's; "pinhole" needs no other numbers than K.
@@ -128,6 +131,7 @@ class DHPE(HandMethod):
         self,
         backbone: BackboneName = "resnet50",
         pretrained: str | None = None,
+        init_from: str | None = None,
         joint_maps: JointMapSize = "full",
         pose_space: PoseSpace = "pca",
         camera: Literal["pinhole", "parallel"] = "pinhole",
@@ -187,15 +191,25 @@ class DHPE(HandMethod):
         masks = self.hparams.shape_weight > 0 or self.hparams.feature_weight > 0
         return {"every": ["rgb", "3d", "2d"], "some": ["mask"] if masks else []}
 
+    def take_weights(self, path: str) -> None:
+        """Networks of an earlier experiment; its refiner is left out where there is none here."""
+        weights = part_of_weights(earlier_weights(path, type(self), self.hand_model_id), "networks")
+        if self.networks.refiner is None:
+            weights = {name: value for name, value in weights.items() if not name.startswith("refiner.")}
+        try:
+            self.networks.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"init_from {path}: its networks are others ({str(error).splitlines()[-1].strip()}); give this "
+                "experiment the backbone, joint_maps and refiner of that one"
+            ) from error
+
     # -- f_E2D, then f_E3D and f_Ref by turns
 
     def estimate(self, batch: HandBatch) -> HandEstimate:
         """Hands in colour pictures."""
         check_batch(batch, NEEDS)
-        mask = batch.get("mask")
-        if mask is not None:  # what has none is seen whole: a black picture would move batch norm's statistics
-            mask = torch.where(batch["has_mask"][:, None, None, None], mask, 1.0)
-        return self(batch["rgb"], batch["K"], mask)
+        return self(batch["rgb"], batch["K"], batch.get("mask"))
 
     def exported(self, batch: HandBatch) -> dict[str, Tensor]:
         """Joints (B, 21, 3), vertices (B, V, 3) and rotations (B, 16, 3, 3), without refinement."""

@@ -1,6 +1,7 @@
-"""Weights of an earlier experiment, for methods that are trained in steps."""
+"""Weights of an earlier experiment, for methods that begin with some."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -36,3 +37,21 @@ def earlier_weights(path: str | Path, method: type, hand_model: str) -> dict[str
 def part_of_weights(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The weights of the submodule `name`, under its own names; empty where there are none."""
     return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+
+
+class BeginsWithWeights:
+    """Mixed into a method with the argument `init_from`, before its base: training begins with those weights.
+
+    A run that goes on has its own. The method says `take_weights(path)`.
+    """
+
+    goes_on = False
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note that a run goes on: its weights are not those that it began with."""
+        self.goes_on = True
+
+    def on_fit_start(self) -> None:
+        """Take over the weights that training begins with."""
+        if self.hparams.init_from and not self.goes_on:
+            self.take_weights(self.hparams.init_from)

@@ -17,7 +17,7 @@ depth that normalisation subtracts is added back where the joint is seen; any ta
 Letters: B batch, J joints of the table, S = 48 side of what the networks see.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from datamodules.batch import HandBatch, check_batch
-from lightning_modules.earlier_step import earlier_weights, part_of_weights
+from lightning_modules.earlier_step import BeginsWithWeights, earlier_weights, part_of_weights
 from lightning_modules.hand_view import SIDE, HandView, label_maps, look, margin, middle
 from lightning_modules.losses import mean_of_valid, point_loss
 from lightning_modules.method import HandMethod, as_pictured, by_step, pixels_as_pictured
@@ -64,7 +64,7 @@ class HandEstimate(NamedTuple):
     joints: Tensor | None  # (B, J, 3) metres, camera frame; None: while f_s is trained
 
 
-class Neverova(HandMethod):
+class Neverova(BeginsWithWeights, HandMethod):
     """The method: f_s and f_r, losses, metrics, optimisers of its steps.
 
     Args:
@@ -131,7 +131,6 @@ class Neverova(HandMethod):
         joint_convention(convention)
         self.save_hyperparameters()
         self.hand_model_id = open_hand().id  # whose parts the labels are
-        self.goes_on = False
         table = joint_table(joint_parts or nearest_parts())
         self.joints = list(table.joints)
         self.register_buffer("members", table.members, persistent=False)
@@ -225,15 +224,6 @@ class Neverova(HandMethod):
         return term | {"total": sum(term.values())}
 
     # -- steps
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note that a run goes on: its weights are not those that it began with."""
-        self.goes_on = True
-
-    def on_fit_start(self) -> None:
-        """Take over the weights that training begins with."""
-        if self.hparams.init_from and not self.goes_on:
-            self.take_weights(self.hparams.init_from)
 
     def take_weights(self, path: str) -> None:
         """Weights of an earlier step: its f_s, and its f_r, which becomes the first network of a cascade."""

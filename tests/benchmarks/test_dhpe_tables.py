@@ -10,7 +10,7 @@ import benchmarks.dhpe_judged as dhpe_judged
 import benchmarks.dhpe_tables as dhpe_tables
 import benchmarks.experiment_runs as experiment_runs
 from benchmarks.dhpe_judged import ALIGNMENTS, MASK_MEASURES, judged, photo_pictures, real_pictures
-from benchmarks.dhpe_tables import UNREFINED, Budget, draw, learning_curves, real_result, summary
+from benchmarks.dhpe_tables import FIRST, UNREFINED, Budget, draw, learning_curves, real_result, summary
 from benchmarks.experiment_runs import keep
 from benchmarks.generated.ge import write_ge
 from lightning_modules.dhpe import DHPE
@@ -33,8 +33,13 @@ def callbacks(run):
 
 
 def test_the_plan_goes_seed_by_seed_and_every_arm_differs_from_the_whole_method_in_one_thing():
-    runs = Budget("cpu").plan(2)
+    first, *runs = Budget("cpu").plan(2)
     assert [run.seed for run in runs] == [0] * 6 + [1] * 6 and len({run.run_id for run in runs}) == 12
+    begins = f"--model.init_args.init_from={{runs}}/dhpe_tables_cpu/{first.run_id}/checkpoints/best.ckpt"
+    assert all(begins in run.command and run.earlier == first.run_id for run in runs)
+    assert first.arm == FIRST and not any("init_from" in word for word in first.command) and first.earlier is None
+    assert "--model.init_args.shape_weight=0.0" in first.command and list(callbacks(first)) == ["HierarchicalShapeLoss"]
+    assert all("--model.init_args.refinement_steps=50" in run.command for run in (first, *runs))
     by_arm = {run.arm: run for run in runs}
     full = set(by_arm["full"].command)
     changed = {arm: set(run.command) - full for arm, run in by_arm.items() if arm != "full"}
@@ -44,10 +49,15 @@ def test_the_plan_goes_seed_by_seed_and_every_arm_differs_from_the_whole_method_
     assert changed.pop("without 2D losses") == two
     assert changed.keys() == {"without augmentation", "constant shape weight"}
     assert all(words.pop().startswith("--trainer.callbacks=") and not words for words in changed.values())
-    assert callbacks(by_arm["full"])["HierarchicalShapeLoss"] == {"schedule": "hierarchical"}
-    assert callbacks(by_arm["constant shape weight"])["HierarchicalShapeLoss"] == {"schedule": "constant"}
+    assert callbacks(by_arm["full"])["HierarchicalShapeLoss"] == {"schedule": "hierarchical", "threshold": 30.0}
+    assert callbacks(by_arm["constant shape weight"])["HierarchicalShapeLoss"] == {
+        "schedule": "constant",
+        "threshold": 30.0,
+    }
     assert "SelfSupervisedAugmentation" in callbacks(by_arm["constant shape weight"])
     assert list(callbacks(by_arm["without augmentation"])) == ["HierarchicalShapeLoss"]
+    assert callbacks(by_arm["full"])["SelfSupervisedAugmentation"]["threshold"] == 30.0
+    assert len(Budget("gpu").plan(2)) == 12 and all(run.earlier is None for run in Budget("gpu").plan(1))
     with pytest.raises(ValueError, match="budget: expected one of cpu, gpu, got 'tpu'"):
         Budget("tpu")
 
@@ -104,7 +114,7 @@ def test_the_summary_averages_seeds_and_takes_the_unrefined_row_of_the_whole_met
     for run, error in zip([run for run in runs if run.arm == "full"], (10.0, 14.0), strict=True):
         kept(run, error)
     tables, figures = summary(runs)
-    assert [table.row_count for table in tables] == [8, 7], "the constant pose, six arms and the unrefined row"
+    assert [table.row_count for table in tables] == [9, 8], "the constant pose, the first stage, six arms, unrefined"
     assert figures["full: joints_root_mm"] == 11.5 and figures[f"{UNREFINED}: real_joints_procrustes_mm"] == 12.0
     assert figures["full: mean_iou_pct"] == 81.0 and figures[f"{UNREFINED}: mean_iou_pct"] == 80.0
     assert figures["constant pose: real_joints_root_mm"] == 48.0

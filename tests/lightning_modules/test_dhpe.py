@@ -31,7 +31,7 @@ def stirred(**settings):
     lasts = (maps.first[-1], *(stage[-1] for stage in maps.stages))
     for layer in (module.networks.estimator, module.networks.refiner, *lasts):
         if layer is not None:
-            torch.nn.init.normal_(layer.weight, std=0.01)
+            torch.nn.init.normal_(layer.weight, std=0.002)
     return module
 
 
@@ -84,15 +84,6 @@ def test_every_network_learns_from_the_total():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
     assert module.fitted.parameters.shape == (2, 63) and not module.fitted.parameters.requires_grad
     assert module.fitted.pixels.isfinite().all()
-
-
-def test_what_has_no_mask_is_seen_whole():
-    module, batch = stirred().train(), rendered_hands()
-    unmasked = batch | {"has_mask": torch.tensor([True, False]), "mask": batch["mask"].clone()}
-    unmasked["mask"][1] = 0  # as datasets without masks arrive
-    found = module.estimate(HandBatch(unmasked)).evidence
-    torch.testing.assert_close(found.features[1], found.masked_features[1])
-    assert (found.features[0] - found.masked_features[0]).abs().max() > 1e-4
 
 
 def test_losses_act_only_where_labels_are():
@@ -264,3 +255,44 @@ def test_heat_maps_do_not_learn_joints_outside_the_picture():
     changed = {"joints_2d": outside}, {"joint_valid": without}
     one, other = (module.losses(estimate, HandBatch(batch | fields))["heat_maps"] for fields in changed)
     torch.testing.assert_close(one, other)
+
+
+def test_networks_of_an_earlier_experiment_are_taken_over(tmp_path):
+    earlier, module = stirred(), method()
+    facts = {"class_path": "lightning_modules.dhpe.DHPE", "init_args": SMALL, "hand_model": earlier.hand_model_id}
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": earlier.state_dict(), "handful": facts}, path)
+    module.take_weights(str(path))
+    torch.testing.assert_close(module.networks.state_dict(), earlier.networks.state_dict(), rtol=0, atol=0)
+    without = method(refiner=False)
+    without.take_weights(str(path))
+    assert torch.equal(without.networks.estimator.weight, earlier.networks.estimator.weight)
+    with pytest.raises(ValueError, match=r"init_from .*best.ckpt: its networks are others .* give this experiment"):
+        method(joint_maps="tiny").take_weights(str(path))
+    begins = method(init_from=str(path))
+    begins.on_fit_start()
+    assert torch.equal(begins.networks.estimator.weight, earlier.networks.estimator.weight)
+    goes_on = method(init_from=str(path))
+    goes_on.on_load_checkpoint({})
+    goes_on.on_fit_start()
+    assert not goes_on.networks.estimator.weight.any()
+
+
+def test_every_turn_adds_to_the_parameters_what_is_said_of_the_places_before_it(monkeypatch):
+    module, batch, asked = stirred(), rendered_hands(), []
+    step = torch.full((63,), 0.01)
+    monkeypatch.setattr(module.networks, "change", lambda _, places, parameters: asked.append(places) or step)
+    estimate = module.estimate(batch)
+    torch.testing.assert_close(estimate.parameters, (module.projection.start + 3 * step).expand(2, 63))
+    before = [estimate.evidence.places, *estimate.places[:-1]]
+    assert all(map(torch.equal, asked, before)) and len(asked) == 3
+
+
+def test_joints_outside_the_picture_count_for_how_near_a_hand_is():
+    module, batch = stirred().train(), rendered_hands()
+    estimate, outside = module.estimate(batch), batch["joints_2d"].clone()
+    outside[:, 4] = -400.0
+    module.losses(estimate, batch)
+    near = module.fitted.pixels
+    module.losses(estimate, HandBatch(batch | {"joints_2d": outside}))
+    assert (module.fitted.pixels > near + 10).all()

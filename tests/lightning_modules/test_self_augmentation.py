@@ -61,6 +61,9 @@ def test_a_fitted_hand_gives_three_instances_and_what_it_gave_gives_none():
     assert given.shape.abs().max() <= 3 and given.shape.std() > 1 and len(given.seed.unique()) == 3
     rotations = quaternion_to_matrix(given.quaternion)
     assert (rotations[0] - rotations[1]).abs().max() > 0.1
+    # turned about every axis: no row of the rotation is what it was
+    old = quaternion_to_matrix(method.fitted.parameters[:1, 55:59])
+    assert all((rotations - old)[:, row].abs().max() > 0.1 for row in range(3))
     batch = one_step(callback, method, trainer(step=1))
     check_batch(batch)
     assert batch["domain"] == ["clean", "clean", *[DOMAIN] * 3] and callback.instances.number == 6
