@@ -5,6 +5,9 @@ python latent.py translate --from rgb --out translated.png      every modality, 
 python latent.py interpolate --from rgb --out strip.png         between two hands, and strip.gif beside it
 python latent.py reject --from rgb                              how unlike a hand pictures look: hands, noise, blank
 python latent.py agree                                          whether all modalities of a point say the same hand
+
+--pictures takes photographs or depth frames of your own instead of test hands, cropped as predict.py does: two of them
+to interpolate between, any to translate or to reject.
 """
 
 import argparse
@@ -28,8 +31,16 @@ def main() -> None:
     add = parser.add_argument
     add("what", choices=("sample", "translate", "interpolate", "reject", "agree"))
     add("--ckpt", type=Path, help="checkpoint (default: the newest best under runs/)")
-    add("--from", dest="source", default="rgb", choices=("rgb", "depth", "2d", "3d"), help="modality to encode")
+    add(
+        "--from", dest="source", default="rgb", choices=("rgb", "depth", "2d", "3d"),
+        help="modality to encode (default: rgb; of --pictures what they show)",
+    )  # fmt: skip
     add("--domain", default="clean", help="rendered domain whose test hands are shown (default: clean)")
+    add("--pictures", type=Path, nargs="+", help="photographs or depth frames of your own, or folders of them")
+    add("--camera", help="of --pictures, as predict.py takes it")
+    add("--focal", type=float, help="of photographs: focal length in pixels (default: a phone's main camera)")
+    add("--box", help="u,v,width,height of the hand in each of them, pixels (default: as predict.py)")
+    add("--side", choices=("right", "left"), default="right", help="which hands --pictures show (default: right)")
     add("--out", type=Path, default=Path("latent.png"), help="picture to write (default: latent.png)")
     add("--seed", type=int, default=0, help="of points of the prior (default: 0)")
     arguments = parser.parse_args()
@@ -63,10 +74,18 @@ def run(arguments: argparse.Namespace) -> None:
         sheet = decoded_sheet(method, z)
     elif arguments.what == "reject":
         print_scores(method, test_hands(arguments.domain, method), arguments.source)
+        if arguments.pictures:
+            print_own_scores(method, *own_hands(arguments, method))
         return
     else:
-        mu = latent_points(method, test_hands(arguments.domain, method), arguments.source)
+        if arguments.pictures:
+            hands, source = own_hands(arguments, method)
+        else:
+            hands, source = test_hands(arguments.domain, method), arguments.source
+        mu = latent_points(method, hands, source)
         if arguments.what == "interpolate":
+            if arguments.pictures and len(mu) != 2:
+                raise ValueError(f"--pictures: expected two to interpolate between, got {len(mu)}")
             along = torch.linspace(0, 1, STEPS)[:, None]
             mu = (1 - along) * mu[0] + along * mu[1]
         sheet = decoded_sheet(method, mu)
@@ -88,6 +107,28 @@ def test_hands(domain: str, method: "CrossModalVAE") -> "HandBatch":
     return next(iter(data.test_dataloader()))
 
 
+def own_hands(arguments: argparse.Namespace, method: "CrossModalVAE") -> tuple["HandBatch", str]:
+    """Crops of the user's pictures, and their modality."""
+    from datamodules.batch import LEFT, RIGHT
+    from datamodules.sights import Asked, Input, list_inputs, read_sight
+
+    asked = Asked(arguments.camera, arguments.focal, None, arguments.box, None, arguments.side)
+    sights = [read_sight(Input(path, path.stem), asked) for path in list_inputs(arguments.pictures)]
+    kinds = {sight.modality for sight in sights}
+    if len(kinds) > 1:
+        raise ValueError("--pictures: expected all of depth or all of colours, got both; give them one kind at a time")
+    return sights[0].crops(sights, RIGHT if arguments.side == "right" else LEFT, method.crop_size), kinds.pop()
+
+
+def print_own_scores(method: "CrossModalVAE", hands: "HandBatch", source: str) -> None:
+    """Scores of the user's pictures, a line each."""
+    from lightning_modules.latent_space import reject_scores
+
+    scores = reject_scores(method, hands, source)
+    for i, key in enumerate(hands["key"]):
+        print(f"{key}: " + ", ".join(f"{what} {values[i]:.4f}" for what, values in scores.items()))
+
+
 def print_scores(method: "CrossModalVAE", hands: "HandBatch", source: str) -> None:
     """Scores of hands, of noise and of blank pictures; what is no hand should score higher."""
     import torch
@@ -100,7 +141,7 @@ def print_scores(method: "CrossModalVAE", hands: "HandBatch", source: str) -> No
     low, high = (0.0, 1.0) if source == "rgb" else (0.4, 1.2)
     noise = low + (high - low) * torch.rand(hands[source].shape, generator=generator)
     blank = torch.full_like(hands[source], 0.5 * (low + high))
-    print("reconstruction error, and |mu|: median, least and most")
+    print("reconstruction error, as it is and over the picture's variance, and |mu|: median, least and most")
     for name, pictures in (("hands", hands[source]), ("noise", noise), ("blank", blank)):
         for what, values in reject_scores(method, {**hands, source: pictures}, source).items():
             print(f"{name:6} {what:15} {values.median():.4f} {values.min():.4f} {values.max():.4f}")

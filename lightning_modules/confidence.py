@@ -42,9 +42,7 @@ def confidence_of(
     if prediction.confidence is not None:
         return prediction.confidence, "heat maps"
     if "rgb" in getattr(method, "decoders", {}) and "rgb" in getattr(method, "encoders", {}):
-        error = reject_scores(method, batch, "rgb")["reconstruction"]
-        variance = batch["rgb"].flatten(1).var(1).clamp_min(1e-6)
-        return (1 - error / variance).clamp(0, 1), "latent"
+        return (1 - reject_scores(method, batch, "rgb")["relative"]).clamp(0, 1), "latent"
     return None, ""
 
 

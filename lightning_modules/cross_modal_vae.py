@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -60,6 +61,7 @@ class CrossModalVAE(HandMethod):
     Args:
         pairs: what is trained, as `<source>-<target>` of rgb, depth, 2d, 3d.
         schedule: "in turn", one pair a step, or "jointly", all of them.
+        pair_weights: of the losses of pairs by name, squared error and KL; those not named have 1.
         predict_from: sources of predictions, the first that a sample has; None: those that are trained towards 3d,
             pictures first.
         latent: Z, the release has 30.
@@ -89,6 +91,7 @@ class CrossModalVAE(HandMethod):
         self,
         pairs: tuple[str, ...] | list[str] = ("rgb-3d", "rgb-rgb"),
         schedule: Literal["in turn", "jointly"] = "in turn",
+        pair_weights: dict[str, float] | None = None,
         predict_from: list[Modality] | None = None,
         latent: int = 30,
         encoder: EncoderSize = "resnet18",
@@ -122,6 +125,10 @@ class CrossModalVAE(HandMethod):
         if labelled_share > 1:
             raise ValueError(f"labelled_share: expected a share in (0, 1], got {labelled_share}")
         joint_convention(convention)
+        self.pair_weights = dict(pair_weights or {})
+        for name, weight in self.pair_weights.items():
+            check_choice("pair_weights", name, [pair.name for pair in self.pairs])
+            check_positive(**{f"pair_weights '{name}'": weight})
         self.space = JointSpace(frame, joints, root_joints, unit_bone, scale_invariant)
         self.predict_from = predicting_sources(self.pairs, predict_from)
         self.save_hyperparameters()
@@ -132,7 +139,8 @@ class CrossModalVAE(HandMethod):
         self.to(memory_format=torch.channels_last)  # faster convolutions
         self.register_buffer("skipped", torch.zeros(len(self.pairs), dtype=torch.int64))  # batches, by pair
         self.figures = nn.ModuleDict({stage: JointFigures(stage, report_domains) for stage in ("val", "test")})
-        self.paper_figures = nn.ModuleDict({stage: PaperFigures(stage) for stage in ("val", "test")})
+        palm = "stb" if list(root_joints) == ["wrist", "ring_mcp"] else "rhd"  # the palm that each labels
+        self.paper_figures = nn.ModuleDict({stage: PaperFigures(stage, palm) for stage in ("val", "test")})
         self.posteriors = nn.ModuleDict({source: PosteriorFigures(latent) for source in self.encoders})
         judged = [f"{figure}_{pair.name}" for pair in self.pairs for figure in ("error", "elbo")]
         self.means = nn.ModuleDict({name: MeanMetric() for name in judged})
@@ -232,13 +240,24 @@ class CrossModalVAE(HandMethod):
             if self.hparams.variational:
                 terms[f"kl_{pair.name}"] = kl_loss(*said.q, self.hparams.free_bits)
                 total = total + self.kl_factor() * terms[f"kl_{pair.name}"]
-            totals.append(total)
+            totals.append(self.pair_weights.get(pair.name, 1.0) * total)
         if not self.training:
             terms = {}  # `measure` logs them: ranks do not see the same pairs
-        # a leaf of its own: no weight gets a gradient, and the optimiser leaves what has none
-        nothing = torch.zeros((), device=batch["K"].device, requires_grad=self.training)
-        terms["total"] = torch.stack(totals).mean() if totals else nothing
+        terms["total"] = torch.stack(totals).mean() if totals else self._nothing()
         return terms
+
+    def _nothing(self) -> Tensor:
+        """A loss () of 0 that changes no weight: a leaf of its own, as the optimiser leaves what has no gradient.
+
+        Of several processes, the others wait for this one's gradients of the step's pairs: there they are zeros.
+        """
+        nothing = torch.zeros((), device=self.device, requires_grad=self.training)
+        if not self.training or self._trainer is None or self.trainer.world_size == 1:
+            return nothing
+        modules = [
+            each for pair in self.pairs_of_step() for each in (self.encoders[pair.source], self.decoders[pair.target])
+        ]
+        return sum((weight.sum() for module in modules for weight in module.parameters()), nothing) * 0
 
     def kl_factor(self) -> float:
         """The weight of the KL at this step."""
@@ -252,6 +271,15 @@ class CrossModalVAE(HandMethod):
             raise ValueError(
                 f"batch['convention']: expected '{self.hparams.convention}', got {sorted(foreign)}; joints are learnt "
                 "as they are labelled: set model.convention, and mix no other labels in"
+            )
+
+    def on_fit_start(self) -> None:
+        """Refuse several processes that would wait for gradients of pairs that a step does not train."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters"):
+            raise ValueError(
+                "trainer.strategy: a step trains some of the encoders and decoders alone, which DDP must be told; set "
+                "--trainer.strategy=ddp_find_unused_parameters_true"
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -346,8 +374,9 @@ class CrossModalVAE(HandMethod):
             return 0.5 * batch["cube_side"], usual[1]
         if not self.space.scale_invariant or self.hparams.scale == "usual":
             return usual
-        if "joints_3d" not in batch:
-            return usual[0], ~usual[1]
+        if "joints_3d" not in batch:  # a picture of one's own has no true scale
+            rank_zero_warn("scale 'given': these pictures have no labels that give it; the usual bone's is taken")
+            return usual
         return self.space.bone_length(batch)
 
     def predict_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> HandPrediction:

@@ -14,6 +14,7 @@ from lightning_modules.networks.vae_decoders import DECODED_SIZE
 from ops.checks import check_choice
 
 CUBE_SIDE = 0.3  # metres, of the rendered domains' crops
+_LEAST_VARIANCE = 1e-6  # of pictures that show nothing
 
 
 @torch.no_grad()
@@ -27,13 +28,15 @@ def reject_scores(method: LightningModule, batch: HandBatch, source: str) -> dic
     """How unlike what was trained on samples look: the larger, the less a hand.
 
     Returns:
-        `reconstruction` (B,) mean squared error of the modality decoded from its own mu; `norm` (B,) |mu|.
+        `reconstruction` (B,) mean squared error of the modality decoded from its own mu; `relative` (B,) the same over
+        the picture's variance: 1 is what its mean colour would do, and a blank picture has far more; `norm` (B,) |mu|.
     """
     check_choice("source: one that is decoded, too", source, method.decoders)
     view = _whole_view(method, batch, source)
     mu = method.encode(view, source, _all(batch), looks_right(batch)).mu
     error = (method.decode(mu, source) - view.target).square().flatten(1).mean(1)
-    return {"reconstruction": error, "norm": mu.norm(dim=1)}
+    variance = view.target.flatten(1).var(1, correction=0).clamp_min(_LEAST_VARIANCE)
+    return {"reconstruction": error, "relative": error / variance, "norm": mu.norm(dim=1)}
 
 
 @torch.no_grad()

@@ -1,13 +1,13 @@
 """Figures of the cross-modal VAE beside every method's: joints in the picture, errors as its paper measures."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, SumMetric
 
 from lightning_modules.protocols import EvalUtil
-from ops.joints import CANONICAL_JOINTS
-
-_PALM = [CANONICAL_JOINTS.index(name) for name in ("wrist", "middle_mcp")]  # of the paper's hands, as of RHD's
+from lightning_modules.protocols.keypoints import PALM_BETWEEN
 
 
 class PaperFigures(nn.Module):
@@ -15,12 +15,13 @@ class PaperFigures(nn.Module):
 
     Args:
         stage: what their names begin with: val or test.
+        dataset: rhd or stb, whose palm they are measured from.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, dataset: Literal["rhd", "stb"] = "rhd") -> None:
         super().__init__()
-        self.stage = stage
-        self.pixels, self.eval_util, self.hands = MeanMetric(), EvalUtil("rhd"), SumMetric()
+        self.stage, self.palm = stage, list(PALM_BETWEEN[dataset])
+        self.pixels, self.eval_util, self.hands = MeanMetric(), EvalUtil(dataset), SumMetric()
 
     def update_pixels(self, said: Tensor, true: Tensor, valid: Tensor) -> dict[str, Metric]:
         """Add joints (B, 21, 2), pixels, of which `valid` (B, 21) count; what to log, by name."""
@@ -29,7 +30,7 @@ class PaperFigures(nn.Module):
 
     def update_joints(self, said: Tensor, true: Tensor, valid: Tensor) -> None:
         """Add joints (B, 21, 3), metres, from anywhere: they are compared from the palm, where that is labelled."""
-        rows = valid[:, _PALM].all(1)
+        rows = valid[:, self.palm].all(1)
         self.hands.update(rows.sum())
         if rows.any():
             self.eval_util.update(said[rows].detach(), true[rows], valid[rows])

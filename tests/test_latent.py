@@ -3,13 +3,16 @@
 import sys
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 import latent
+from datamodules.batch import HandBatch
 from lightning_modules.callbacks.checkpoints import FACTS
 from lightning_modules.cross_modal_vae import CrossModalVAE
-from lightning_modules.latent_space import agreement
+from lightning_modules.latent_space import agreement, reject_scores
+from lightning_modules.modalities import views_of
 from lightning_modules.networks.vae_encoders import Gaussian
 
 ARGUMENTS = {"pairs": ["rgb-3d", "rgb-2d", "rgb-rgb"], "encoder": "small", "latent": 4}
@@ -37,10 +40,50 @@ def test_pictures_show_eight_points_in_every_modality(checkpoint, tmp_path, monk
     assert (tmp_path / "sheet.gif").exists() == (what == "interpolate")
 
 
+def test_a_strip_goes_from_the_first_hand_to_the_second(checkpoint, tmp_path, monkeypatch):
+    sheets = {}
+    for what in ("translate", "interpolate"):
+        call(monkeypatch, what, "--ckpt", checkpoint, "--out", tmp_path / f"{what}.png")
+        sheets[what] = np.split(cv2.imread(str(tmp_path / f"{what}.png")), 8, axis=1)
+    hands, strip = sheets["translate"], sheets["interpolate"]
+    assert (strip[0] == hands[0]).all() and (strip[-1] == hands[1]).all() and (hands[0] != hands[1]).any()
+
+
 def test_scores_of_hands_and_of_what_is_none_are_printed(checkpoint, monkeypatch, capsys):
     call(monkeypatch, "reject", "--ckpt", checkpoint)
-    said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines()[1:]] == ["hands", "hands", "noise", "noise", "blank", "blank"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    kinds, scores = ("hands", "noise", "blank"), ("reconstruction", "relative", "norm")
+    assert [tuple(line[:2]) for line in lines] == [(kind, score) for kind in kinds for score in scores]
+
+
+def test_what_reconstructs_itself_is_a_hand_and_what_shows_nothing_is_none():
+    method = CrossModalVAE(**ARGUMENTS).eval()
+    batch = latent.test_hands("clean", method)
+    view = views_of(batch, ["rgb"], method.space)["rgb"]
+    method.decoders["rgb"].forward = lambda z: view.target
+    assert reject_scores(method, batch, "rgb")["reconstruction"].max() == 0
+    method.decoders["rgb"].forward = lambda z: view.target + 0.1
+    said = reject_scores(method, batch, "rgb")
+    torch.testing.assert_close(said["reconstruction"], torch.full((8,), 0.01))
+    torch.testing.assert_close(said["relative"], 0.01 / view.target.flatten(1).var(1, correction=0))
+    blank = HandBatch(batch | {"rgb": torch.full_like(batch["rgb"], 0.5)})
+    assert reject_scores(method, blank, "rgb")["relative"].min() > 1
+
+
+def test_pictures_of_ones_own_are_interpolated_translated_and_scored(checkpoint, tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    own = [tmp_path / f"{name}.png" for name in "ab"]
+    for path in own:
+        cv2.imwrite(str(path), rng.integers(0, 255, (90, 120, 3), np.uint8))
+    out = tmp_path / "own.png"
+    call(monkeypatch, "interpolate", "--ckpt", checkpoint, "--pictures", *own, "--out", out)
+    assert cv2.imread(str(out)).shape == (3 * 128, 8 * 128, 3)
+    capsys.readouterr()
+    call(monkeypatch, "reject", "--ckpt", checkpoint, "--pictures", *own)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[-2:]] == [str(path) for path in own]
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, "interpolate", "--ckpt", checkpoint, "--pictures", own[0], "--out", out)
+    assert "--pictures: expected two to interpolate between, got 1" in capsys.readouterr().err
 
 
 def test_what_modalities_say_of_the_same_points_is_compared(checkpoint, monkeypatch, capsys):

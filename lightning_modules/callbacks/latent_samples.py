@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_modules.modalities import JointSpace
 from ops.drawing import Picture, draw_skeleton, tile, write_picture
 
 CELL = 128  # pixels along a side
@@ -40,16 +41,17 @@ class LatentSamples(Callback):
 @torch.no_grad()
 def decoded_sheet(method: LightningModule, z: torch.Tensor) -> Picture:
     """Points z (n, Z) in every modality of a method in evaluation mode: blocks of eight columns below one another."""
-    rows = [tile(cells_of(name, method.decode(z, name).cpu()), _COLUMNS) for name in method.decoders]
+    rows = [tile(cells_of(name, method.decode(z, name).cpu(), method.space), _COLUMNS) for name in method.decoders]
     return np.vstack(rows)
 
 
-def cells_of(modality: str, values: torch.Tensor) -> list[Picture]:
+def cells_of(modality: str, values: torch.Tensor, space: JointSpace) -> list[Picture]:
     """A picture of CELL x CELL pixels, BGR, for each decoded sample.
 
     Args:
         modality: rgb, depth, 2d or 3d.
-        values: (n, C, S, S) in [-0.5, 0.5], or (n, D) numbers of 21 joints; 3D is seen along the camera's axis.
+        values: (n, C, S, S) in [-0.5, 0.5], or (n, D) numbers of joints; 3D is seen along the camera's axis.
+        space: which joints they are; one that is missing lies at its neighbour.
     """
     if modality in ("rgb", "depth"):
         levels = (255 * (values + 0.5)).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
@@ -57,9 +59,7 @@ def cells_of(modality: str, values: torch.Tensor) -> list[Picture]:
             levels = 255 - np.repeat(levels, 3, -1)  # near is bright
         return [cv2.resize(np.ascontiguousarray(picture[..., ::-1]), (CELL, CELL)) for picture in levels]
     axes = 2 if modality == "2d" else 3
-    joints = values.unflatten(1, (-1, axes))[..., :2].numpy()
-    if joints.shape[1] != 21:
-        return [np.zeros((CELL, CELL, 3), np.uint8) for _ in joints]
+    joints = space.completed(values.unflatten(1, (-1, axes))[..., :2]).numpy()
     cells = []
     for hand in joints:
         cell = np.zeros((CELL, CELL, 3), np.uint8)

@@ -25,7 +25,7 @@ _WRIST, _MIDDLE_MCP, _MIDDLE_PIP, _RING_MCP = (
 )
 # The palm centre stands for the wrist in both sets: RHD's between wrist and middle knuckle; STB labels it, and its
 # wrist is derived as ring knuckle + 2 (palm - ring knuckle)
-_PALM_BETWEEN = {"rhd": (_WRIST, _MIDDLE_MCP), "stb": (_WRIST, _RING_MCP)}
+PALM_BETWEEN = {"rhd": (_WRIST, _MIDDLE_MCP), "stb": (_WRIST, _RING_MCP)}
 Scale = Literal["as predicted", "ground truth"]
 
 
@@ -44,12 +44,12 @@ class EvalUtil(Protocol):
 
     def __init__(self, dataset: Literal["rhd", "stb"], scale: Scale = "as predicted") -> None:
         super().__init__()
-        check_choice("dataset", dataset, _PALM_BETWEEN)
+        check_choice("dataset", dataset, PALM_BETWEEN)
         check_choice("scale", scale, ("as predicted", "ground truth"))
         self.name, self.dataset, self.scale = f"{dataset}-eval-util", dataset, scale
         self.point_names = ("palm", *CANONICAL_JOINTS[1:])
         self.facts = {
-            "root": f"palm centre, the middle of wrist and {CANONICAL_JOINTS[_PALM_BETWEEN[dataset][1]]}; it counts",
+            "root": f"palm centre, the middle of wrist and {CANONICAL_JOINTS[PALM_BETWEEN[dataset][1]]}; it counts",
             "scale": scale if scale == "as predicted" else "times the true length of middle MCP-PIP",
             "alignment": "root moved to the origin, nothing else",
             "visibility": "visible joints only",
@@ -70,7 +70,7 @@ class EvalUtil(Protocol):
         self.visible.append(visible)
 
     def _rooted(self, joints: Tensor) -> Tensor:
-        palm = joints[:, list(_PALM_BETWEEN[self.dataset])].mean(1, keepdim=True)
+        palm = joints[:, list(PALM_BETWEEN[self.dataset])].mean(1, keepdim=True)
         return torch.cat([palm, joints[:, 1:]], 1) - palm
 
     def figures(self) -> dict[str, Any]:

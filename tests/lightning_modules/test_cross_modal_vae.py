@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from datamodules.batch import FLAGS, HandBatch
 from lightning_modules.cross_modal_vae import CrossModalVAE
 from lightning_modules.modalities import JointSpace, Pair, normalised_depth, read_pairs, views_of
-from lightning_modules.pair_estimates import labelled
+from lightning_modules.pair_estimates import bound, labelled, squared_error
 from lightning_modules.posterior import PosteriorFigures, drawn, kl_loss, kl_per_dimension, log_likelihood
 from ops.camera import project
 from ops.joints import CANONICAL_JOINTS
@@ -52,6 +52,16 @@ def method(pairs=("3d-3d", "2d-3d"), **arguments) -> CrossModalVAE:
 
 
 # -- posteriors
+
+
+def test_the_bound_is_the_likelihood_less_the_divergence():
+    batch, module = hand_batch(), method(("3d-3d",)).eval()
+    estimate = module.estimate(batch)
+    view, said = estimate.views["3d"], estimate.decoded[Pair("3d", "3d")]
+    divergence = kl_per_dimension(*said.q).sum(1)
+    likelihood = log_likelihood(squared_error(view, said), torch.full((4,), 63.0), 1e-3)
+    assert divergence.min() > 0
+    torch.testing.assert_close(bound(view, said, 1e-3), likelihood - divergence)
 
 
 def test_the_divergence_agrees_with_monte_carlo():
@@ -221,6 +231,30 @@ def test_unlabelled_pictures_train_their_own_pair_or_nothing(monkeypatch):
         assert estimate.posteriors["rgb"].rows.sum() == pictures, "batch norm would see what it must not"
 
 
+def test_a_pair_counts_by_its_weight():
+    totals = {}
+    for weights in (None, {"2d-3d": 3.0}):
+        module = method(schedule="jointly", pair_weights=weights).train()
+        terms = module.losses(module.estimate(hand_batch()), hand_batch())
+        totals[weights is None] = terms["total"]
+    of_pair = {name: terms[name] + module.kl_factor() * terms[f"kl_{name}"] for name in ("3d-3d", "2d-3d")}
+    torch.testing.assert_close(totals[True], (of_pair["3d-3d"] + of_pair["2d-3d"]) / 2)
+    torch.testing.assert_close(totals[False], (of_pair["3d-3d"] + 3 * of_pair["2d-3d"]) / 2)
+
+
+def test_unlabelled_samples_keep_no_joints_of_any_kind(monkeypatch):
+    import lightning_modules.cross_modal_vae as module_of
+
+    monkeypatch.setattr(module_of, "labelled", lambda keys, share: torch.tensor([True, True, False, False]))
+    seen = []
+    monkeypatch.setattr(module_of.HandMethod, "training_step", lambda self, batch, i: seen.append(batch) or 0)
+    monkeypatch.setattr(CrossModalVAE, "log", lambda *given, **more: None)
+    module = method(("rgb-2d", "2d-3d"), schedule="jointly", labelled_share=0.5).train()
+    module.training_step(hand_batch(), 0)
+    for said in module.estimate(seen[0]).decoded.values():
+        assert said.rows.tolist() == [True, True, False, False]
+
+
 # -- runs
 
 
@@ -308,6 +342,17 @@ def test_predictions_by_the_palm_are_relative_to_the_wrist_and_mirrored_back():
     torch.testing.assert_close(back.joints_2d[1, :, 0], SIZE - 1 - said.joints_2d[1, :, 0])
 
 
+def test_a_picture_of_ones_own_has_the_usual_scale_and_says_so():
+    batch = hand_batch(2)
+    module = knowing(method(("rgb-3d",)), batch)
+    own = HandBatch({name: value for name, value in batch.items() if name not in ("joints_3d", "joints_2d")})
+    with pytest.warns(UserWarning, match="scale 'given': these pictures have no labels that give it"):
+        said = module.predict_step(own, 0)
+    bones = (batch["joints_3d"][:, MCP] - batch["joints_3d"][:, PIP]).norm(dim=-1)
+    whole = module.predict_step(batch, 0).joints_3d * (module.space.usual_bone / bones)[:, None, None]
+    torch.testing.assert_close(said.joints_3d, whole)
+
+
 def test_predictions_in_the_cube_are_absolute():
     batch = hand_batch(2)
     module = knowing(method(("depth-3d",), frame="cube"), batch)
@@ -343,6 +388,8 @@ def test_bad_input():
         ({"pairs": ["rgb-3d", "rgb-3d"]}, "pairs: expected each once"),
         ({"predict_from": ["depth"]}, "predict_from: 'depth' is no source of model.pairs"),
         ({"predict_from": []}, "predict_from: expected at least one"),
+        ({"pair_weights": {"rgb-3d": 2.0}}, "pair_weights: expected one of '3d-3d', '2d-3d', got 'rgb-3d'"),
+        ({"pair_weights": {"3d-3d": 0.0}}, "pair_weights '3d-3d': expected a finite number above 0, got 0.0"),
         ({"schedule": "random"}, "schedule: expected one of 'in turn', 'jointly', got 'random'"),
         ({"scale": "true"}, "scale: expected one of"),
         ({"frame": "root"}, "frame: expected one of 'palm', 'cube', got 'root'"),
@@ -394,3 +441,47 @@ def test_a_modality_that_no_source_gives_is_refused_by_name(train):
         ValueError, match="CrossModalVAE needs 'depth' from at least one to train on, but 'clean' gives"
     ):
         train("fit", config=config)
+
+
+def test_pictures_are_encoded_in_halves_about_zero():
+    batch = hand_batch(2)
+    batch["rgb"][:], batch["depth"][:, :, :4] = 0.75, 0.0
+    views = views_of(batch, ["rgb", "depth"], JointSpace())
+    assert (views["rgb"].numbers == 0.25).all() and (views["rgb"].target == 0.25).all()
+    near = 0.5 * (batch["depth"][:, :, 8:] - 0.6) / 0.15
+    torch.testing.assert_close(views["depth"].numbers[:, :, 8:], near)
+    assert (views["depth"].numbers[:, :, :4] == 0.5).all(), "no depth is the far face"
+
+
+# -- several processes
+
+
+class OfRank(torch.utils.data.Dataset):
+    """Four batches, others on each rank; in the third, rank 1 has no labels at all."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        rank = torch.distributed.get_rank()
+        return hand_batch(seed=10 * rank + i, **({"has_3d": [0, 1, 2, 3]} if (rank, i) == (1, 2) else {}))
+
+
+def fit_on_two(tmp_path, module, strategy):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    settings = {"devices": 2, "strategy": strategy, "max_steps": 4, "use_distributed_sampler": False}
+    run = lightning.Trainer(default_root_dir=tmp_path, num_sanity_val_steps=0, limit_val_batches=0, **settings, **quiet)
+    run.fit(module, DataLoader(OfRank(), batch_size=None))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_ranks_train_a_pair_at_a_time_also_where_one_of_them_has_none_of_it(tmp_path):
+    with pytest.raises(Exception, match=r"set --trainer.strategy=ddp_find_unused_parameters_true"):
+        fit_on_two(tmp_path, method(), "ddp_fork")
+    module = method()
+    fit_on_two(tmp_path, module, "ddp_fork_find_unused_parameters_true")  # it used to wait for ever
+    before, after = method().state_dict(), module.state_dict()
+    for name in ("encoders.3d", "encoders.2d", "decoders.3d"):
+        weights = [key for key in before if key.startswith(name) and key.endswith("weight")]
+        assert weights and all((before[key] != after[key]).any() for key in weights), name

@@ -31,3 +31,16 @@ def test_pixels_count_where_joints_are_labelled():
     said[0, 5] = 100.0
     logged = figures.update_pixels(said, true, valid)
     assert logged["test/joints_2d_px"].compute() == 2.5
+
+
+def test_stbs_palm_lies_towards_its_ring_finger():
+    true = torch.randn(1, 21, 3, generator=torch.Generator().manual_seed(0))
+    said, valid = true.clone(), torch.ones(1, 21, dtype=torch.bool)
+    said[0, 13, 2] += 0.02  # the ring knuckle: STB's palm moves by half of it, and with it all others
+    found = {}
+    for dataset in ("rhd", "stb"):
+        figures = PaperFigures("val", dataset)
+        figures.update_joints(said, true, valid)
+        found[dataset] = figures.errors_from_palm()["val/eval_util_mm"].item()
+    assert found["rhd"] == pytest.approx(20 / 21, rel=1e-3)
+    assert found["stb"] == pytest.approx((19 * 10 + 10) / 21, rel=1e-3)
