@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from datamodules.batch import HandBatch, check_batch
@@ -114,7 +115,7 @@ class DHPE(BeginsWithWeights, HandMethod):
         refinement_features: weight of the similarity of features in eq. 13.
         root_depth: how far away the hand is said to be: "bone" makes the first bone of its middle finger
             `bone_length` long; "cube" takes the depth of the cube that the crop was cut by; "label" that of the labels,
-            as the paper's comparisons do.
+            as the paper's comparisons do, and of pictures without labels the bone's.
         bone_length: metres; None is that of the mean hand.
         crop_size: pixels along the side of the crops of predictions on pictures of your own; as training's are.
         lr: largest learning rate of AdamW.
@@ -350,17 +351,31 @@ class DHPE(BeginsWithWeights, HandMethod):
 
     # -- figures and predictions
 
+    def depth_rule(self, labelled: bool) -> str:
+        """The rule `root_depth`; a picture of one's own, without labels, has none that says how far its hand is."""
+        rule = self.hparams.root_depth
+        return "bone" if rule == "label" and not labelled else rule
+
+    def said_of_distance(self) -> str:
+        """How far away hands in pictures without labels are said to be, in words."""
+        if self.depth_rule(labelled=False) == "cube":
+            return "the depth that the crop was cut at"
+        bone = f"a first bone of the middle finger of {1000 * self.bone_length:.1f} mm"
+        return f"from focal length and {bone}; the hand's size is not measured"
+
     def root_depth(self, hand: NormalisedHand, batch: HandBatch) -> Tensor:
-        """Metres (B,) from the camera to the plane of the root, by the rule `root_depth`."""
-        size = batch["rgb"].shape[-1]
-        if self.hparams.root_depth == "bone":
+        """Metres (B,) from the camera to the plane of the root, by `depth_rule`."""
+        size, rule = batch["rgb"].shape[-1], self.depth_rule("joints_3d" in batch)
+        if rule != self.hparams.root_depth:
+            rank_zero_warn(f"root_depth 'label': these pictures have no labels; {self.said_of_distance()}")
+        if rule == "bone":
             return depth_of_bone(hand, self.bone_length, batch["K"], size)
-        field = "cube_centre" if self.hparams.root_depth == "cube" else "joints_3d"
+        field = "cube_centre" if rule == "cube" else "joints_3d"
         check_batch(batch, [field])
         depth = batch[field][:, 2] if field == "cube_centre" else batch[field][:, ROOT, 2]
         if not bool((depth > 0).all()):
             raise ValueError(
-                f"root_depth '{self.hparams.root_depth}': expected batch['{field}'] to say how far each hand is, got "
+                f"root_depth '{rule}': expected batch['{field}'] to say how far each hand is, got "
                 f"{depth.min().item():g} m; take model.root_depth=bone"
             )
         return depth

@@ -124,6 +124,9 @@ class Predictor:
         steps = method.hparams.refinement_steps if hasattr(method, "refine") else 0
         if steps:
             facts["refinement_steps"] = steps
+        if hasattr(method, "said_of_distance"):
+            for sight in sights:
+                sight.notes["distance"] = method.said_of_distance()
         for sight, hand in zip(sights, predict_hands(method, sights, sides), strict=True):
             files = self._files(sight, checkpoint)
             if "refinement.png" in files:

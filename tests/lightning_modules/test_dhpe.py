@@ -143,6 +143,11 @@ def test_how_far_a_hand_is():
     for rule, depth in (("cube", batch["cube_centre"][:, 2]), ("label", batch["joints_3d"][:, ROOT, 2])):
         found = stirred(root_depth=rule).predict_step(batch, 0)
         torch.testing.assert_close(found.joints_3d[:, ROOT, 2], depth, atol=0.05, rtol=0)
+    own = HandBatch({name: value for name, value in batch.items() if name not in ("joints_3d", "joints_2d")})
+    module = stirred(root_depth="label", bone_length=0.04)
+    with pytest.warns(UserWarning, match=r"root_depth 'label': these pictures have no labels; .* of 40.0 mm"):
+        found = module.predict_step(own, 0)
+    torch.testing.assert_close(found.joints_3d, stirred(bone_length=0.04).predict_step(own, 0).joints_3d)
     nowhere = batch | {"cube_centre": torch.zeros(2, 3)}
     with pytest.raises(ValueError, match=r"root_depth 'cube': expected batch\['cube_centre'\]"):
         stirred(root_depth="cube").predict_step(HandBatch(nowhere), 0)
