@@ -203,7 +203,7 @@ def test_bad_input():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_one_picture_is_learnt(seed):
     batch = rendered_hands(1, size=128, seed=seed)
-    module = learn(method(root_depth="label", articulation_weight=10.0, prior_weight=0.0), batch, 400, 3e-3)
+    module = learn(method(root_depth="label", articulation_weight=10.0, prior_weight=0.0), batch, 400, 1e-3)
     with torch.no_grad():
         hand = module.estimate(batch).hand
         depth = module.root_depth(hand, batch)
