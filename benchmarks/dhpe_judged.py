@@ -1,6 +1,6 @@
 """How good a DHPE checkpoint is, iteration by iteration of its refinement at test time: joints and masks.
 
-    python -m benchmarks.dhpe_judged CHECKPOINT [--pictures 100] [--real FOLDER]
+    python -m benchmarks.dhpe_judged CHECKPOINT [--pictures 100] [--real FOLDER] [--refine 50]
 
 In domain on the photo domain's test split, out of it on the real-world pictures of Ge et al. (CVPR 2019), whose joints
 are compared in the convention `ge` that was calibrated on half of that set's labels.
@@ -117,8 +117,11 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="of DHPE, or weights of it")
     parser.add_argument("--pictures", type=int, default=100, help="of the photo domain's test split")
     parser.add_argument("--real", type=Path, help="folder of Ge et al.'s real-world test set")
+    parser.add_argument("--refine", type=int, help="iterations of refinement (default: the checkpoint's)")
     arguments = parser.parse_args()
     method = restore_method(arguments.checkpoint)
+    if arguments.refine is not None:
+        method.hparams.refinement_steps = arguments.refine
     sources = {"photo": photo_pictures(arguments.pictures, method.crop_size)}
     if arguments.real is not None:
         sources["real"] = real_pictures(arguments.real, method.crop_size)

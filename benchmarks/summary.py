@@ -81,6 +81,8 @@ GOALS = (
     ),
     Goal("predict", "json_share", "predict.py's joints of 1000 frames over its network alone", "at least", 0.8, PNG),
     Goal("predict", "everything_share", "with overlays and meshes", "at least", 0.8, PNG),
+    Goal("dhpe", "cpu_wait_share", "DHPE: share of training spent waiting for data", "at most", 0.05),
+    Goal("vae", "cpu_wait_share", "cross-modal VAE: the same", "at most", 0.05),
     Goal("ranks", "2_processes_half_the_batch_loss_differs", "losses of 2 processes and of 1, share", "at most", 1e-6),
     Goal("ranks", "2_processes_half_the_batch_metric_differs", "their metrics", "at most", 1e-6),
     Goal("kill_resume", "identical_share", "runs killed at random that end as an unbroken one", "at least", 1),

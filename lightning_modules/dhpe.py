@@ -311,6 +311,9 @@ class DHPE(BeginsWithWeights, HandMethod):
     def refine(self, estimate: HandEstimate, batch: HandBatch, keep_path: bool = False) -> Refined:
         """Eq. 13: what the 63 numbers descend to, towards the 2D joints and features of what the mesh covers.
 
+        Each iteration the refiner says its last turn of training again, of the hand as it is now. Turn upon turn, fifty
+        of them where training has three, its changes would add up and lead the hand away.
+
         Args:
             estimate: of the pictures of `batch`.
             batch: pictures, and conventions of their 2D joints where it has labels.
@@ -324,6 +327,7 @@ class DHPE(BeginsWithWeights, HandMethod):
             conventions = batch.get("convention", hyper.convention)
 
             view = self.view(batch["K"].clone(), picture.shape[-1])
+            before = estimate.places[-2] if len(estimate.places) > 1 else estimate.evidence.places
 
             def objective(parameters: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
                 hand = self.projection(parameters, view)
@@ -336,10 +340,16 @@ class DHPE(BeginsWithWeights, HandMethod):
                     )
                 value = value + hyper.laplacian_weight * laplacian_loss(hand.vertices, self.laplacian)
                 with torch.no_grad():
-                    return value, self.networks.refined_places(features, places, parameters, hand.joints)
+                    return value, self.networks.refined_places(features, before, parameters, hand.joints)
 
-            start, places = estimate.parameters, estimate.places[-1]
-            return refine(start, places, objective, hyper.refinement_steps, hyper.refinement_lr, keep_path)
+            return refine(
+                estimate.parameters,
+                estimate.places[-1],
+                objective,
+                hyper.refinement_steps,
+                hyper.refinement_lr,
+                keep_path,
+            )
 
     def refined(self, estimate: HandEstimate, batch: HandBatch) -> HandEstimate:
         """The estimate after refinement; as it was where no iterations are asked for."""

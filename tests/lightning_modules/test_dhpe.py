@@ -182,6 +182,17 @@ def test_the_refiner_moves_places_inside_the_loop_and_features_pull():
     assert not torch.allclose(pulled.refine(estimate, batch).parameters, found.parameters)
 
 
+def test_in_refinement_the_refiner_says_its_last_turn_again_and_does_not_add_up(monkeypatch):
+    batch, module = rendered_hands(), stirred(refinement_steps=4)
+    estimate, asked = module.estimate(batch), []
+    noted = lambda features, places, parameters, joints: asked.append((places, parameters)) or places + 0.01  # noqa: E731
+    monkeypatch.setattr(module.networks, "refined_places", noted)
+    found = module.refine(estimate, batch)
+    assert all(torch.equal(places, estimate.places[-2]) for places, _ in asked)
+    torch.testing.assert_close(found.places, estimate.places[-2] + 0.01)
+    assert (asked[-1][1] != asked[0][1]).any(), "of the hand as it is now"
+
+
 def test_bad_input():
     for settings, message in (
         ({"lr": 0.0}, "lr: expected a finite number above 0"),
