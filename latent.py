@@ -38,6 +38,7 @@ def main() -> None:
     add("--domain", default="clean", help="rendered domain whose test hands are shown (default: clean)")
     add("--pictures", type=Path, nargs="+", help="photographs or depth frames of your own, or folders of them")
     add("--camera", help="of --pictures, as predict.py takes it")
+    add("--unit", type=float, help="of depth frames, metres per stored step, as predict.py takes it")
     add("--focal", type=float, help="of photographs: focal length in pixels (default: a phone's main camera)")
     add("--box", help="u,v,width,height of the hand in each of them, pixels (default: as predict.py)")
     add("--side", choices=("right", "left"), default="right", help="which hands --pictures show (default: right)")
@@ -66,6 +67,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"checkpoint: of {type(method).__name__}, which has no latent space; name one of CrossModalVAE"
         )
+    own = None
+    if arguments.pictures:
+        if arguments.what in ("sample", "agree"):
+            raise ValueError(f"--pictures: {arguments.what} shows points of the prior, no pictures; leave it out")
+        own, arguments.source = own_hands(arguments, method)
     if arguments.what == "agree":
         print_agreement(method, arguments.seed)
         return
@@ -74,17 +80,14 @@ def run(arguments: argparse.Namespace) -> None:
         sheet = decoded_sheet(method, z)
     elif arguments.what == "reject":
         print_scores(method, test_hands(arguments.domain, method), arguments.source)
-        if arguments.pictures:
-            print_own_scores(method, *own_hands(arguments, method))
+        if own is not None:
+            print_own_scores(method, own, arguments.source)
         return
     else:
-        if arguments.pictures:
-            hands, source = own_hands(arguments, method)
-        else:
-            hands, source = test_hands(arguments.domain, method), arguments.source
-        mu = latent_points(method, hands, source)
+        hands = test_hands(arguments.domain, method) if own is None else own
+        mu = latent_points(method, hands, arguments.source)
         if arguments.what == "interpolate":
-            if arguments.pictures and len(mu) != 2:
+            if own is not None and len(mu) != 2:
                 raise ValueError(f"--pictures: expected two to interpolate between, got {len(mu)}")
             along = torch.linspace(0, 1, STEPS)[:, None]
             mu = (1 - along) * mu[0] + along * mu[1]
@@ -112,7 +115,7 @@ def own_hands(arguments: argparse.Namespace, method: "CrossModalVAE") -> tuple["
     from datamodules.batch import LEFT, RIGHT
     from datamodules.sights import Asked, Input, list_inputs, read_sight
 
-    asked = Asked(arguments.camera, arguments.focal, None, arguments.box, None, arguments.side)
+    asked = Asked(arguments.camera, arguments.focal, arguments.unit, arguments.box, None, arguments.side)
     sights = [read_sight(Input(path, path.stem), asked) for path in list_inputs(arguments.pictures)]
     kinds = {sight.modality for sight in sights}
     if len(kinds) > 1:

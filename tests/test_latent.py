@@ -84,6 +84,23 @@ def test_pictures_of_ones_own_are_interpolated_translated_and_scored(checkpoint,
     with pytest.raises(SystemExit, match="2"):
         call(monkeypatch, "interpolate", "--ckpt", checkpoint, "--pictures", own[0], "--out", out)
     assert "--pictures: expected two to interpolate between, got 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, "sample", "--ckpt", checkpoint, "--pictures", *own, "--out", out)
+    assert "--pictures: sample shows points of the prior" in capsys.readouterr().err
+
+
+def test_depth_frames_of_ones_own_are_scored_as_depth_whatever_from_says(tmp_path, monkeypatch, capsys):
+    arguments = ARGUMENTS | {"pairs": ["depth-3d", "depth-depth"]}
+    method, path = CrossModalVAE(**arguments), tmp_path / "best.ckpt"
+    facts = {"class_path": "lightning_modules.cross_modal_vae.CrossModalVAE", "init_args": arguments}
+    torch.save({"state_dict": method.state_dict(), FACTS: facts | {"hand_model": method.hand_model_id}}, path)
+    frame = np.zeros((240, 320), np.uint16)
+    frame[90:150, 140:180] = 600  # millimetres: 15 by 10 cm
+    cv2.imwrite(str(tmp_path / "frame.png"), frame)
+    words = ("--pictures", tmp_path / "frame.png", "--camera", "240,240,160,120", "--unit", "0.001")
+    call(monkeypatch, "reject", "--ckpt", path, *words)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].startswith(f"{tmp_path / 'frame.png'}: reconstruction") and len(said) == 11
 
 
 def test_what_modalities_say_of_the_same_points_is_compared(checkpoint, monkeypatch, capsys):
