@@ -82,6 +82,7 @@ BEST := /weights/checkpoints/best.ckpt weights/
 weights: export WANDB_MODE := disabled
 weights: $(VENV)/.run-$(DEVICE)
 	RUN_ID=weights $(TRAIN) configs/weights/deephps.yaml
+	RUN_ID=weights $(TRAIN) configs/weights/dhpe_skeletons.yaml
 	RUN_ID=weights $(TRAIN) configs/weights/dhpe.yaml
 	RUN_ID=weights $(TRAIN) configs/neverova_segmentation.yaml
 	$(BIN)/python -m datamodules.patch_dictionary runs/patches.safetensors

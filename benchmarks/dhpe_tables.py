@@ -64,8 +64,9 @@ class Budget:
     def plan(self, seeds: int) -> list[Run]:
         """What all arms begin with, if anything, then their runs, seed by seed: a stopped command leaves tables."""
         first = []
-        if own := self._base.get("first"):
-            first = [self._run(FIRST, {"augmentation": False, "overrides": own}, 0)]
+        if config := self._base.get("first"):
+            command = ["fit", f"--config={config}", *options(self._content["shared"] | seeded(0))]
+            first = [Run(TABLE, self.name, FIRST, 0, command)]
         arms = self._content["arms"].items()
         return first + [self._run(arm, facts, seed, *first) for seed in range(seeds) for arm, facts in arms]
 

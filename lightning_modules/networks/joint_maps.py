@@ -50,7 +50,7 @@ class JointMaps(nn.Module):
     def forward(self, picture: Tensor) -> list[Tensor]:
         """The maps of the first scores and of each stage."""
         check_shape("picture", picture, ("B", 3, "S", "S"))
-        encoding = self.encoder(centred(resized(picture, self.seen)))
+        encoding = self.encoder(resized(centred(picture), self.seen))
         maps = [self.first(encoding)]
         for stage in self.stages:
             maps.append(stage(torch.cat([maps[-1], encoding], 1)))

@@ -2,9 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import benchmarks.dhpe_judged as dhpe_judged
 import benchmarks.dhpe_tables as dhpe_tables
@@ -38,7 +40,9 @@ def test_the_plan_goes_seed_by_seed_and_every_arm_differs_from_the_whole_method_
     begins = f"--model.init_args.init_from={{runs}}/dhpe_tables_cpu/{first.run_id}/checkpoints/best.ckpt"
     assert all(begins in run.command and run.earlier == first.run_id for run in runs)
     assert first.arm == FIRST and not any("init_from" in word for word in first.command) and first.earlier is None
-    assert "--model.init_args.shape_weight=0.0" in first.command and list(callbacks(first)) == ["HierarchicalShapeLoss"]
+    assert "--config=configs/weights/dhpe_skeletons.yaml" in first.command
+    own = yaml.safe_load(Path("configs/weights/dhpe_skeletons.yaml").read_text())
+    assert own["model"]["init_args"]["shape_weight"] == 0, "no masks before the arms, which differ in them"
     assert all("--model.init_args.refinement_steps=50" in run.command for run in (first, *runs))
     by_arm = {run.arm: run for run in runs}
     full = set(by_arm["full"].command)
