@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from datamodules.depth_masks import as_seen_by, mask_from_depth
 from datamodules.frames import BadFrame, HandDataset, HandFrame, HandFrames, Split, held_out
 from datamodules.label_files import camera_matrix, check_before_camera, check_finite_labels, dataset_folder, read_mat
 from datamodules.picture_files import read_packed_depth, read_rgb
@@ -56,6 +57,8 @@ class STB(HandDataset):
             et al. 2019), "middle" or "mean" of four (both from Minimal-Hand-pytorch). The convention `stb` is that of
             "ring"; the others are `stb-wrist-middle` and `stb-wrist-mean`, which must be calibrated before use.
         sequences: those to use; None: all of the split, B1 for `test`, B2 to B6 for `train` and `val`.
+        mask_from_depth: masks of the SK cameras' pictures from SK_depth and the labels (`datamodules.depth_masks`); the
+            dataset itself has none.
     """
 
     name = "stb"
@@ -66,6 +69,7 @@ class STB(HandDataset):
         cameras: Sequence[Camera] = ("BB_left", "BB_right"),
         wrist_rule: WristRule = "ring",
         sequences: Sequence[str] | None = None,
+        mask_from_depth: bool = False,
     ) -> None:
         check_choice("wrist_rule", wrist_rule, WRIST_RULES)
         if not cameras:
@@ -80,6 +84,11 @@ class STB(HandDataset):
             check_choice("sequences", sequence, TEST_SEQUENCES + TRAIN_SEQUENCES)
         self._folder = dataset_folder("STB", folder, ["labels"])
         self._cameras, self._wrist_rule, self._sequences = tuple(cameras), wrist_rule, sequences
+        if mask_from_depth and (without := [camera for camera in cameras if not camera.startswith("SK")]):
+            raise ValueError(
+                f"mask_from_depth: no depth was taken with {', '.join(without)}; set cameras to SK_color or SK_depth"
+            )
+        self._masks = mask_from_depth
 
     def frames(self, split: Split) -> "STBFrames":
         """Open a split; `test` is B1, the rest is for training, `val` the end of it."""
@@ -88,7 +97,7 @@ class STB(HandDataset):
         chosen = [sequence for sequence in known if self._sequences is None or sequence in self._sequences]
         if not chosen:
             raise ValueError(f"sequences: expected some of {', '.join(known)} for '{split}', got {self._sequences}")
-        return STBFrames(self._folder, split, chosen, self._cameras, self._wrist_rule)
+        return STBFrames(self._folder, split, chosen, self._cameras, self._wrist_rule, self._masks)
 
 
 class STBFrames(HandFrames):
@@ -97,11 +106,18 @@ class STBFrames(HandFrames):
     dataset = "stb"
 
     def __init__(
-        self, folder: Path, split: Split, sequences: Sequence[str], cameras: tuple[Camera, ...], wrist_rule: WristRule
+        self,
+        folder: Path,
+        split: Split,
+        sequences: Sequence[str],
+        cameras: tuple[Camera, ...],
+        wrist_rule: WristRule,
+        masks: bool,
     ) -> None:
         self.split = split
         self.convention = "stb" if wrist_rule == "ring" else f"stb-wrist-{wrist_rule}"
-        self.provides = frozenset({"depth" if "SK_depth" in cameras else "rgb", "3d", "2d"})
+        own = {"depth" if "SK_depth" in cameras else "rgb"} | ({"mask"} if masks else set())
+        self.provides = frozenset({*own, "3d", "2d"})
         self.expected = len(_kept(len(sequences) * FRAMES * len(cameras), split))
         self._folder, self._cameras, self._wrist_rule = folder, cameras, wrist_rule
         self._sequences = tuple(sequences)
@@ -138,16 +154,30 @@ class STBFrames(HandFrames):
 
     def frame(self, index: int) -> HandFrame:
         """A record with its picture."""
-        (file,) = self.files(index)
+        files, labels = self.files(index), self.labels(index)
+        if "rgb" in self.provides:
+            labels = replace(labels, rgb=read_rgb(files[0], SIZE))
+            if "mask" not in self.provides:
+                return labels
+        depth = read_packed_depth(files[-1], SIZE, low=0, high=1) * np.float32(0.001)
         if "depth" in self.provides:
-            millimetres = read_packed_depth(file, SIZE, low=0, high=1)
-            return replace(self.labels(index), depth=millimetres * np.float32(0.001))
-        return replace(self.labels(index), rgb=read_rgb(file, SIZE))
+            labels = replace(labels, depth=depth)
+        return replace(labels, mask=self._mask(labels, depth)) if "mask" in self.provides else labels
 
     def files(self, index: int) -> Sequence[Path]:
-        """The one picture."""
+        """The picture, and beside a colour picture the depth picture that its mask is made of."""
         sequence, frame, camera = self._record(index)
-        return [self._folder / "images" / self._sequences[sequence] / f"{camera}_{frame}.png"]
+        cameras = [camera] + (["SK_depth"] if "mask" in self.provides and camera != "SK_depth" else [])
+        return [self._folder / "images" / self._sequences[sequence] / f"{each}_{frame}.png" for each in cameras]
+
+    def _mask(self, labels: HandFrame, depth: np.ndarray) -> np.ndarray:
+        """(H, W) bool of the record's picture; `depth` is the depth camera's."""
+        K = CAMERAS["SK_depth"]
+        if labels.rgb is None:
+            return mask_from_depth(depth, K, labels.joints_3d)
+        mask = mask_from_depth(depth, K, labels.joints_3d @ COLOR_TO_DEPTH.T + COLOR_TO_DEPTH_SHIFT)
+        back = COLOR_TO_DEPTH.T, -COLOR_TO_DEPTH.T @ COLOR_TO_DEPTH_SHIFT
+        return as_seen_by(mask, depth, K, *back, labels.K, SIZE)
 
     def _record(self, index: int) -> tuple[int, int, Camera]:
         """Number of the sequence, of the frame in it, and the camera."""

@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 import scipy.io
 
+from benchmarks.generated.hands import pose_hands, render_depth
 from benchmarks.generated.stb import write_stb
 from datamodules.frames import BadFrame
-from datamodules.stb import STB, TEST_SEQUENCES, TO_CANONICAL, TRAIN_SEQUENCES, wrist_from_palm
+from datamodules.stb import (
+    CAMERAS,
+    COLOR_TO_DEPTH,
+    COLOR_TO_DEPTH_SHIFT,
+    SIZE,
+    STB,
+    TEST_SEQUENCES,
+    TO_CANONICAL,
+    TRAIN_SEQUENCES,
+    wrist_from_palm,
+)
 from ops.joints import CANONICAL_JOINTS
 from tests.datamodules.readers import check_frames, millimetres, piece, project, sides
 
@@ -66,6 +77,26 @@ def test_the_cameras_see_one_hand(generated):
     turned = color + np.cross([0.00531, -0.01196, 0.00301], color) + [-0.0240381, -0.0004563, -0.0012326]
     np.testing.assert_allclose(depth, turned, atol=1e-4)
     assert np.abs(depth - color).max() > 0.015
+
+
+@pytest.mark.parametrize(("camera", "least"), [("SK_depth", 0.95), ("SK_color", 0.9)])
+def test_masks_from_depth_are_those_of_the_hands_that_were_drawn(generated, camera, least):
+    frames = STB(generated, [camera], mask_from_depth=True).frames("test")
+    read = check_frames(frames)
+    assert frames.files(0)[-1].name == "SK_depth_0.png"
+    for place, first in enumerate((0, 2)):
+        hands = pose_hands([0, 0], len(TRAIN_SEQUENCES) + place, spread=0.02)  # as write_stb draws them
+        if camera == "SK_color":
+            hands = hands.moved(-COLOR_TO_DEPTH.T @ COLOR_TO_DEPTH_SHIFT, COLOR_TO_DEPTH.T)
+        _, parts = render_depth(hands, CAMERAS[camera], SIZE)
+        for frame, drawn in zip(read[first : first + 2], parts > 0, strict=True):
+            assert (frame.mask & drawn).sum() / (frame.mask | drawn).sum() > least
+
+
+def test_no_depth_no_masks(generated):
+    with pytest.raises(ValueError, match="mask_from_depth: no depth was taken with BB_left; set cameras to SK_color"):
+        STB(generated, ["SK_color", "BB_left"], mask_from_depth=True)
+    assert "mask" not in STB(generated, ["SK_color"]).frames("test").provides
 
 
 def test_training_is_all_but_the_first_actor(tmp_path):

@@ -1,6 +1,10 @@
 """Self-supervised augmentation: what fitted hands give, pictures that fit their labels, state of one and two ranks."""
 
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +25,8 @@ from ops.camera import project
 from ops.hand_model import open_hand
 from ops.rotation import quaternion_to_matrix
 from tests.lightning_modules.rendered_hands import rendered_hands
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def trainer(step=0, rank=0, ranks=1, epoch=5):
@@ -234,23 +240,21 @@ EXPERIMENT = {
 }
 
 
-def test_a_run_cut_in_the_middle_ends_where_an_undisturbed_one_ends(train):
-    callbacks = [
-        {"class_path": f"lightning_modules.callbacks.{name}", "init_args": settings}
-        for name, settings in (
-            ("shape_schedule.HierarchicalShapeLoss", {"threshold": 60.0}),
-            ("self_augmentation.SelfSupervisedAugmentation", {"start_epoch": 0, "threshold": 90.0, "per_batch": 2}),
-        )
-    ]
-    steps = {"max_steps": 4, "val_check_interval": 2, "accelerator": "cpu", "num_sanity_val_steps": 0}
-    config = train.write("dhpe", **EXPERIMENT, trainer=steps | {"callbacks": callbacks})
-    options = ("--test_after_fit=false", "--picture_samples=0")
-    whole = train("fit", *options, config=config, run_id="whole")
-    cut = ("--trainer.callbacks+=tests.lightning_modules.squares.PowerCut", "--trainer.callbacks.at_step=3")
-    with pytest.raises(RuntimeError, match="the power went out"):
-        train("fit", *options, *cut, config=config, run_id="cut")
-    again = train("fit", *options, config=config, run_id="cut")
-    states = [torch.load(cli.folder / "checkpoints" / "last.ckpt", weights_only=True) for cli in (whole, again)]
+CALLBACKS = [
+    {"class_path": f"lightning_modules.callbacks.{name}", "init_args": settings}
+    for name, settings in (
+        ("shape_schedule.HierarchicalShapeLoss", {"threshold": 60.0}),
+        ("self_augmentation.SelfSupervisedAugmentation", {"start_epoch": 0, "threshold": 90.0, "per_batch": 2}),
+    )
+]
+STEPS = {"max_steps": 4, "val_check_interval": 2, "accelerator": "cpu", "num_sanity_val_steps": 0}
+OPTIONS = ("--test_after_fit=false", "--picture_samples=0")
+CUT = ("--trainer.callbacks+=tests.lightning_modules.squares.PowerCut", "--trainer.callbacks.at_step=3")
+
+
+def check_identical(whole: Path, again: Path, ranks: int) -> None:
+    """Two runs' last checkpoints hold the same, instances of every rank among it."""
+    states = [torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (whole, again)]
     for name in ("state_dict", "optimizer_states", "lr_schedulers"):
         torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
     ours = [name for name in states[0]["callbacks"] if "Shape" in name or "Augmentation" in name]
@@ -260,7 +264,32 @@ def test_a_run_cut_in_the_middle_ends_where_an_undisturbed_one_ends(train):
             states[0]["callbacks"][name], states[1]["callbacks"][name], rtol=0, atol=0, equal_nan=True
         )
     held = states[1]["callbacks"][next(name for name in ours if "Augmentation" in name)]["ranks"]
-    assert len(held) == 1 and len(held[0]["seed"]) > 0, "no hand was fitted: the test would not see the set"
+    assert len(held) == ranks and all(len(own["seed"]) for own in held), "nothing fitted: the test would not see a set"
+
+
+def test_a_run_cut_in_the_middle_ends_where_an_undisturbed_one_ends(train):
+    config = train.write("dhpe", **EXPERIMENT, trainer=STEPS | {"callbacks": CALLBACKS})
+    whole = train("fit", *OPTIONS, config=config, run_id="whole")
+    with pytest.raises(RuntimeError, match="the power went out"):
+        train("fit", *OPTIONS, *CUT, config=config, run_id="cut")
+    again = train("fit", *OPTIONS, config=config, run_id="cut")
+    check_identical(whole.folder, again.folder, ranks=1)
+
+
+@pytest.mark.slow
+def test_two_ranks_cut_in_the_middle_end_where_undisturbed_ones_end(train):
+    two = {"devices": 2, "strategy": "ddp"}
+    config = train.write("dhpe", **EXPERIMENT, trainer=STEPS | two | {"callbacks": CALLBACKS})
+    command = [sys.executable, "train.py", "fit", *OPTIONS, f"--config={config}", f"--runs={train.runs}"]
+    command.append("--data.val_size=2")  # one picture a rank
+    for run_id, words, ends in (("whole", (), True), ("cut", CUT, False), ("cut", (), True)):
+        environment = os.environ | {"RUN_ID": run_id}
+        run = subprocess.run([*command, *words], cwd=CHECKOUT, env=environment, capture_output=True, text=True)
+        assert (run.returncode == 0) is ends, run.stderr[-3000:]
+        assert ends or "the power went out" in run.stderr
+    assert "Restored all states" in run.stderr
+    (whole,) = train.runs.glob("*/whole")
+    check_identical(whole, whole.parent / "cut", ranks=2)
 
 
 def test_ranks_draw_what_is_their_own():
