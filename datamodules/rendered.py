@@ -24,6 +24,7 @@ from datamodules.sampler import BatchKey
 from datamodules.shares import InTurn
 from datamodules.sheet import draw_sheet
 from datamodules.sources import Hidable, RenderedRecords, RenderedSource
+from datamodules.transforms import as_pictured
 from ops.hand_model import open_hand
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--count", type=_at_least_one, default=24, help="hands on the sheet")
+    parser.add_argument("--left", type=float, default=0.5, help="share of left hands, shown as the camera saw them")
     parser.add_argument("--size", type=_at_least_one, default=128, help="side of a picture, pixels")
     arguments = parser.parse_args()
     try:
@@ -123,14 +125,13 @@ def main() -> None:
 
 def _draw(arguments: argparse.Namespace) -> None:
     model = open_hand()
-    sampler = HandSampler(DOMAINS[arguments.domain], model)
+    sampler = HandSampler(DOMAINS[arguments.domain], model, arguments.left)
     records = RenderedRecords(arguments.domain, sampler, arguments.seed, arguments.split, MODALITIES)
     dataset = Mixture([records], InTurn([arguments.count]), HandRenderer(model, arguments.size, MODALITIES))
     batch = dataset[BatchKey(arguments.epoch, np.arange(arguments.count))]
-    draw_sheet(batch, torch.from_numpy(model.faces), arguments.picture)
-    print(
-        f"{arguments.count} hands of {arguments.domain}/{arguments.split}, seed {arguments.seed}: {arguments.picture}"
-    )
+    draw_sheet(as_pictured(batch), torch.from_numpy(model.faces), arguments.picture)
+    left, what = int(batch["mirrored"].sum()), f"{arguments.domain}/{arguments.split}, seed {arguments.seed}"
+    print(f"{arguments.count} hands of {what}, {left} of them left: {arguments.picture}")
 
 
 def _picture_to_write(text: str) -> Path:

@@ -365,15 +365,19 @@ def test_wrong_settings_are_refused_at_once(settings, message):
 
 def test_a_sheet_is_drawn(tmp_path, monkeypatch, capsys):
     picture = tmp_path / "sheet.png"
-    monkeypatch.setattr(
-        "sys.argv", ["rendered", "--picture", str(picture), "--domain", "sensor", "--count", "7", "--size", "32"]
-    )
-    main()
+    arguments = ["rendered", "--picture", str(picture), "--domain", "sensor", "--count", "7", "--size", "32"]
     import cv2
 
-    sheet = cv2.imread(str(picture))
+    sheets = {}
+    for share, left in (("1", 7), ("0", 0)):
+        monkeypatch.setattr("sys.argv", [*arguments, "--left", share])
+        main()
+        assert f"7 hands of sensor/train, seed 0, {left} of them left" in capsys.readouterr().out
+        sheets[share] = cv2.imread(str(picture))
+    sheet = sheets["0"]
+    assert (sheets["1"][:64, :64] == sheet[:64, :64][:, ::-1]).mean() > 0.99, "a left hand is a right one in a mirror"
+    assert (sheets["1"][:64, :64] == sheet[:64, :64]).mean() < 0.9
     assert sheet.shape == (2 * (4 * 32 + 2), 6 * (4 * 32 + 2), 3)
-    assert "7 hands of sensor/train" in capsys.readouterr().out
     shown = {tuple(colour) for colour in sheet[:64, 64:128].reshape(-1, 3).tolist()}
     assert len(shown) > 3 and shown <= {tuple(colour) for colour in part_colours().tolist()}
 
