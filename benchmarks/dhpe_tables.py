@@ -66,7 +66,7 @@ class Budget:
         first = []
         if config := self._base.get("first"):
             command = ["fit", f"--config={config}", *options(self._content["shared"] | seeded(0))]
-            first = [Run(TABLE, self.name, FIRST, 0, command)]
+            first = [Run(TABLE, self.name, FIRST, 0, command, by_settings=True)]
         arms = self._content["arms"].items()
         return first + [self._run(arm, facts, seed, *first) for seed in range(seeds) for arm, facts in arms]
 

@@ -35,6 +35,7 @@ class Run(NamedTuple):
     seed: int
     command: list[str]  # arguments of train.py
     earlier: str | None = None  # run id of the run of the same table whose weights it begins with
+    by_settings: bool = False  # what its command leaves to its configuration is part of its id, too
 
     @property
     def name(self) -> str:
@@ -44,7 +45,8 @@ class Run(NamedTuple):
     @property
     def run_id(self) -> str:
         """Run folder; another command is another run, never the continuation of this one."""
-        return f"{self.name}-{hashlib.sha256(json.dumps(self.command).encode()).hexdigest()[:6]}"
+        words = [*self.command, *([self.identity()["settings"]] if self.by_settings else [])]
+        return f"{self.name}-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:6]}"
 
     @property
     def result(self) -> Path:

@@ -38,6 +38,9 @@ class CropRule:
         centre: of the square: of the joints' "box", or the "root", the middle finger's knuckle, where it is labelled.
         shift: largest shift of the square in training, as a share of its side, along u and v.
         zoom: largest change of the square's side in training: a factor within [1 / (1 + zoom), 1 + zoom].
+
+    Rendered hands are off the middle of cube and square by their detector's error, and know neither shift nor zoom:
+    `datamodules.augmentation` moves them.
     """
 
     around: Literal["auto", "cube", "square"] = "auto"

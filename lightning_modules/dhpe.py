@@ -122,6 +122,8 @@ class DHPE(BeginsWithWeights, HandMethod):
         weight_decay: of AdamW.
         warmup_steps: steps of linear warm-up; a half cosine to zero follows over the rest of the run.
         convention: joint convention of predictions on pictures without labels.
+        learnt_conventions: others that the labels trained on have; 2D joints in pictures of datasets that are neither
+            in these nor in `convention` come in `convention`.
         report_domains: domains whose figures are logged one by one as well, as `val/<domain>/...`.
     """
 
@@ -156,6 +158,7 @@ class DHPE(BeginsWithWeights, HandMethod):
         weight_decay: float = 1e-4,
         warmup_steps: int = 200,
         convention: str = "open",
+        learnt_conventions: tuple[str, ...] | list[str] = (),
         report_domains: tuple[str, ...] | list[str] = (),
     ) -> None:
         super().__init__()
@@ -291,8 +294,9 @@ class DHPE(BeginsWithWeights, HandMethod):
             terms["refiner"] = mean_of_valid(refiner_loss(estimate.places, places, valid), valid.any(1))
         terms["articulation"] = self._articulation(joints, batch, size)
         terms["silhouette"] = none
+        # asked also where masks do not count: the schedule logs how many hands are near
+        gate = 1.0 if self.shape_schedule is None else self.shape_schedule(pixels, has_mask)
         if self.hparams.shape_weight > 0 and "mask" in batch:
-            gate = 1.0 if self.shape_schedule is None else self.shape_schedule(pixels, has_mask)
             errors = silhouette_loss(self.silhouette(hand, size), batch["mask"])
             terms["silhouette"] = mean_of_valid(gate * errors, has_mask)
         terms["laplacian"] = laplacian_loss(hand.vertices, self.laplacian).mean()
@@ -316,7 +320,7 @@ class DHPE(BeginsWithWeights, HandMethod):
 
         Args:
             estimate: of the pictures of `batch`.
-            batch: pictures, and conventions of their 2D joints where it has labels.
+            batch: pictures, and the conventions of their labels, if there are any.
             keep_path: give the parameters of every iteration.
         """
         hyper = self.hparams
@@ -324,8 +328,7 @@ class DHPE(BeginsWithWeights, HandMethod):
             picture = batch["rgb"].clone()  # what Lightning made in inference mode cannot be differentiated
             with torch.no_grad():
                 features = self.networks.backbone(picture)
-            conventions = batch.get("convention", hyper.convention)
-
+            conventions = self._learnt_conventions(batch)
             view = self.view(batch["K"].clone(), picture.shape[-1])
             before = estimate.places[-2] if len(estimate.places) > 1 else estimate.evidence.places
 
@@ -350,6 +353,12 @@ class DHPE(BeginsWithWeights, HandMethod):
                 hyper.refinement_lr,
                 keep_path,
             )
+
+    def _learnt_conventions(self, batch: HandBatch) -> str | list[str]:
+        """In which conventions heat maps and refiner say the joints of these pictures, whatever their labels' are."""
+        own, known = self.hparams.convention, {self.hparams.convention, *self.hparams.learnt_conventions}
+        spoken = [name if name in known else own for name in batch.get("convention", ())]
+        return spoken if len(set(spoken)) > 1 else (spoken or [own])[0]
 
     def refined(self, estimate: HandEstimate, batch: HandBatch) -> HandEstimate:
         """The estimate after refinement; as it was where no iterations are asked for."""

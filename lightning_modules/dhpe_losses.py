@@ -20,6 +20,7 @@ from lightning_modules.networks.joint_maps import target_maps
 from ops.checks import check_positive, check_shape
 
 PLACE_UNIT = 0.1  # share of the crop's side that counts as 1: 22 pixels of the paper's 224, 2 to 3 cm
+LEAST_AREA = 0.05  # share of the crop that a mask counts as at least
 THRESHOLD_SIDE = 224.0  # pixels of the crop in which the threshold of eq. 12 is said, whatever the picture's size
 
 
@@ -71,6 +72,9 @@ def articulation_loss(joints: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 def silhouette_loss(silhouette: Tensor, mask: Tensor) -> Tensor:
     """Eq. 9: || [f_DHPE(x)]_M - m ||^2, in units of the mask's area: nothing rendered costs 1.
 
+    Of a hand that is all but hidden, behind an arm say, the unit is a share of the picture: a few pixels of it would
+    else cost hundreds, whatever is rendered.
+
     Args:
         silhouette: (B, 1, S, S) rendered coverage in [0, 1]; gets gradients.
         mask: (B, 1, S, S) true one.
@@ -80,7 +84,7 @@ def silhouette_loss(silhouette: Tensor, mask: Tensor) -> Tensor:
     """
     check_shape("silhouette", silhouette, ("B", 1, "S", "S"))
     check_shape("mask", mask, tuple(silhouette.shape))
-    area = mask.square().sum((1, 2, 3)).clamp_min(1)
+    area = mask.square().sum((1, 2, 3)).clamp_min(LEAST_AREA * mask.shape[-1] ** 2)
     return (silhouette - mask).square().sum((1, 2, 3)) / area
 
 

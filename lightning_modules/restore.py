@@ -32,8 +32,11 @@ def restore_method(path: str | Path) -> LightningModule:
     checkpoint = read_checkpoint(path)
     facts = check_facts(checkpoint, path)
     cls = _method_class(facts["class_path"], path)
+    arguments = dict(facts["init_args"])
+    if "pretrained" in arguments:  # weights that training began with: its own take their place, theirs may be elsewhere
+        arguments["pretrained"] = None
     try:
-        method = cls(**facts["init_args"])
+        method = cls(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"checkpoint {path}: its arguments do not fit {facts['class_path']} as it is now ({error}); "

@@ -44,8 +44,8 @@ class AugmentedMethod(Protocol):
 class SelfSupervisedAugmentation(Callback):
     """Adds instances to every training batch of a method. Logs `augmented/instances` in the set and `augmented/fitted`.
 
-    A run that goes on does so identically: the set of every rank is state, and what is drawn depends on seed, rank and
-    step alone. With another number of ranks, all sets are dealt out anew.
+    A run that goes on does so identically: the set of every rank is state, and what is drawn depends on seed, rank,
+    step and batch alone. With another number of ranks, all sets are dealt out anew.
 
     Args:
         start_epoch: the first epoch whose hands give instances.
@@ -105,7 +105,7 @@ class SelfSupervisedAugmentation(Callback):
         count = min(self.per_batch, self.instances.number)
         if not count:
             return
-        rows = self._random(trainer, _DRAW).choice(self.instances.number, count, replace=False)
+        rows = self._random(trainer, _DRAW, batch_idx).choice(self.instances.number, count, replace=False)
         drawn = self.instances.rows(torch.from_numpy(np.sort(rows)))
         made = picture_instances(drawn, pl_module.projection, batch["rgb"].shape[-1], self.square)
         batch.update(appended(batch, made))
@@ -119,14 +119,16 @@ class SelfSupervisedAugmentation(Callback):
         fitted = pl_module.fitted
         own = torch.tensor([name == DOMAIN for name in batch["domain"]], device=fitted.pixels.device)
         near = (fitted.pixels < self.threshold) & ~own
-        self.instances = self.instances.joined(self.spawned(trainer, batch, fitted, near)).newest(self.capacity)
+        self.instances = self.instances.joined(self.spawned(trainer, batch, batch_idx, fitted, near)).newest(
+            self.capacity
+        )
         figures = {"augmented/instances": float(self.instances.number), "augmented/fitted": near.float().mean()}
         pl_module.log_dict(figures, batch_size=len(own))
 
-    def spawned(self, trainer: Trainer, batch: HandBatch, fitted: Fitted, chosen: Tensor) -> Instances:
+    def spawned(self, trainer: Trainer, batch: HandBatch, batch_idx: int, fitted: Fitted, chosen: Tensor) -> Instances:
         """New instances of the hands that (B,) bool chooses."""
         hands = fitted.parameters[chosen].float().cpu().repeat_interleave(self.copies, 0)
-        random, count = self._random(trainer, _SPAWN), len(hands)
+        random, count = self._random(trainer, _SPAWN, batch_idx), len(hands)
         pose, _, quaternion, _, _ = hands.split(list(SIZES.values()), 1)
         turns = torch.from_numpy(np.deg2rad(random.uniform(-self.turn, self.turn, (count, 3, 3)) * np.eye(3))).float()
         x, y, z = axis_angle_to_matrix(turns).unbind(1)
@@ -146,8 +148,9 @@ class SelfSupervisedAugmentation(Callback):
             seed=torch.from_numpy(random.integers(0, 2**32, count)),
         )
 
-    def _random(self, trainer: Trainer, purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, purpose, trainer.global_rank, trainer.global_step])
+    def _random(self, trainer: Trainer, purpose: int, batch_idx: int) -> np.random.Generator:
+        # a step may be made of several batches (accumulate_grad_batches)
+        return np.random.default_rng([self.seed, purpose, trainer.global_rank, trainer.global_step, batch_idx])
 
     # -- state
 

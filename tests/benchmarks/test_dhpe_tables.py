@@ -40,7 +40,7 @@ def test_the_plan_goes_seed_by_seed_and_every_arm_differs_from_the_whole_method_
     begins = f"--model.init_args.init_from={{runs}}/dhpe_tables_cpu/{first.run_id}/checkpoints/best.ckpt"
     assert all(begins in run.command and run.earlier == first.run_id for run in runs)
     assert first.arm == FIRST and not any("init_from" in word for word in first.command) and first.earlier is None
-    assert "--config=configs/weights/dhpe_skeletons.yaml" in first.command
+    assert "--config=configs/weights/dhpe_skeletons.yaml" in first.command and first.by_settings
     own = yaml.safe_load(Path("configs/weights/dhpe_skeletons.yaml").read_text())
     assert own["model"]["init_args"]["shape_weight"] == 0, "no masks before the arms, which differ in them"
     assert all("--model.init_args.refinement_steps=50" in run.command for run in (first, *runs))

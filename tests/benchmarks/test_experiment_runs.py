@@ -72,6 +72,16 @@ def test_another_command_is_another_run_folder(config):
     assert run.name == other.name == "joint-seed0" and run.run_id != other.run_id
 
 
+def test_a_run_may_be_named_by_what_its_configuration_says(config):
+    run, named = run_of(config), run_of(config)._replace(by_settings=True)
+    before = run.run_id, named.run_id
+    assert before[0] != before[1]
+    config.write_text("trainer: {max_steps: 9, seed: 2}\ndata: {domains: {sensor: 1}}")
+    assert (run.run_id, named.run_id) == before, "the command says how many steps"
+    config.write_text("trainer: {max_steps: 1, seed: 3}\ndata: {domains: {sensor: 1}}")
+    assert run.run_id == before[0] and named.run_id != before[1]
+
+
 def test_a_run_whose_weights_are_needed_is_missing_without_its_checkpoint(results, config, tmp_path):
     first = run_of(config, "first")
     second = run_of(config, "second", first.run_id)

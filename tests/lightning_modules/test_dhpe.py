@@ -8,9 +8,11 @@ from datamodules.transforms import mirror
 from lightning_modules.dhpe import DHPE
 from lightning_modules.dhpe_losses import laplacian_loss, mean_pixels
 from lightning_modules.method import as_pictured
+from lightning_modules.networks.backbones import masked_apart
 from lightning_modules.normalised_hand import ROOT, in_camera, normalised_places
 from lightning_modules.picture_figures import overlap
 from lightning_modules.prediction import Frame
+from lightning_modules.restore import restore_method
 from lightning_modules.schedules import warmup_cosine
 from ops.camera import project
 from ops.hand_model import open_hand
@@ -241,6 +243,67 @@ def test_refinement_keeps_the_surface_smooth():
     rough = 10 * laplacian_loss(estimate.hand.vertices, plain.laplacian)
     values = [module.refine(estimate, batch).values[0] for module in (plain, smooth)]
     torch.testing.assert_close(values[1], (values[0] + rough).detach())
+
+
+def test_equation_13_is_the_sum_of_its_terms():
+    batch, module = rendered_hands(), stirred(refinement_steps=0, refinement_features=3.0, laplacian_weight=0.5)
+    with torch.no_grad():
+        estimate = module.estimate(batch)
+        hand, picture = estimate.hand, batch["rgb"]
+        off = 100 * (hand.joints[..., :2] - estimate.places[-1]).square().sum(-1).mean(1)  # in (0.1 sides)^2
+        covered = picture * module.silhouette(hand, picture.shape[-1])
+        grey = masked_apart(picture, module.silhouette(hand, picture.shape[-1])) - covered  # what stands off the hand
+        lost = module.networks.backbone(covered + grey) - module.networks.backbone(picture)
+        rough = laplacian_loss(hand.vertices, module.laplacian)
+        expected = off + 3 * lost.square().mean(1) + 0.5 * rough
+    torch.testing.assert_close(module.refine(estimate, batch).values[0], expected)
+
+
+@pytest.mark.parametrize("term", ["joints", "features"])
+def test_refinement_lowers_each_of_its_terms(term):
+    weights = {"refinement_features": 0.0 if term == "joints" else 1e6, "laplacian_weight": 0.0}
+    batch, module = rendered_hands(), stirred(refinement_steps=12, refiner=False, **weights)
+    with torch.no_grad():
+        estimate = module.estimate(batch)
+        path = module.refine(estimate, batch, keep_path=True).path
+
+        def left(parameters):
+            hand = module.projection(parameters, estimate.hand.view)
+            if term == "joints":
+                return (hand.joints[..., :2] - estimate.places[-1]).norm(dim=-1).mean()
+            covered = masked_apart(batch["rgb"], module.silhouette(hand, batch["rgb"].shape[-1]))
+            return (module.networks.backbone(covered) - module.networks.backbone(batch["rgb"])).square().mean()
+
+        assert left(path[-1]) < 0.95 * left(path[0])
+
+
+def test_labels_conventions_do_not_lead_refinement():
+    batch, module = rendered_hands(), stirred(learnt_conventions=["stb"])
+    bare = HandBatch({name: value for name, value in batch.items() if name != "convention"})
+    estimate = module.estimate(batch)
+    found = {name: module.refine(estimate, batch | {"convention": [name] * 2}) for name in ("open", "ge", "stb")}
+    found["none"] = module.refine(estimate, bare)
+    torch.testing.assert_close(found["ge"].parameters, found["none"].parameters, rtol=0, atol=0)
+    torch.testing.assert_close(found["open"].parameters, found["none"].parameters, rtol=0, atol=0)
+    assert not torch.allclose(found["stb"].parameters, found["none"].parameters), "which the heat maps have learnt"
+    mixed = module.refine(estimate, batch | {"convention": ["ge", "stb"]})
+    torch.testing.assert_close(mixed.parameters[1], found["stb"].parameters[1], atol=2e-3, rtol=0)
+
+
+def test_a_checkpoint_does_not_need_the_weights_that_its_backbone_began_with(tmp_path):
+    module = stirred()
+    arguments = SMALL | {"pretrained": str(tmp_path / "of another machine")}
+    facts = {"class_path": "lightning_modules.dhpe.DHPE", "init_args": arguments, "hand_model": module.hand_model_id}
+    torch.save({"state_dict": module.state_dict(), "handful": facts}, tmp_path / "best.ckpt")
+    again = restore_method(tmp_path / "best.ckpt")
+    torch.testing.assert_close(again.state_dict(), module.state_dict(), rtol=0, atol=0)
+
+
+def test_hands_that_are_near_are_counted_where_masks_do_not_count(monkeypatch):
+    module, batch, asked = stirred(shape_weight=0.0), rendered_hands(), []
+    module.shape_schedule = lambda pixels, has_mask: asked.append((pixels, has_mask)) or torch.ones(2)
+    assert module.losses(module.estimate(batch), batch)["silhouette"] == 0
+    assert len(asked) == 1 and asked[0][1].all()
 
 
 def test_a_test_measures_refined_hands_and_validation_does_not(monkeypatch):

@@ -98,8 +98,8 @@ def test_silhouette_equation_9():
     half = mask.clone()
     half[1, 0, 0] = 0  # a row of four missing
     half[1, 0, 3, 0] = 0.5
-    half[2, 0, 0, 0] = 1  # something where nothing is: an area of at least a pixel
-    assert silhouette_loss(half, mask).tolist() == pytest.approx([0, (4 + 0.25) / 8, 1])
+    half[2, 0, 0, 0] = 1  # a pixel where nothing is: an area of at least a twentieth of 16
+    assert silhouette_loss(half, mask).tolist() == pytest.approx([0, (4 + 0.25) / 8, 1 / 0.8])
     assert silhouette_loss(torch.zeros(3, 1, 4, 4), mask).tolist() == [1, 1, 0]
     check_gradient(lambda a: silhouette_loss(a, mask.double()), rand(3, 1, 4, 4))
 

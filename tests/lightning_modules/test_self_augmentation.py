@@ -128,7 +128,7 @@ def test_a_hand_may_keep_the_colour_of_its_picture():
     found = hand_colours(batch, torch.tensor([True, True]))
     assert found[0, 0] > 2 * found[0, 2] and found[1, 2] > 2 * found[1, 0]
     callback, method = SelfSupervisedAugmentation(start_epoch=0, texture="picture"), Method((3.0, 3.0))
-    spawned = callback.spawned(trainer(), batch, method.fitted, torch.tensor([True, False]))
+    spawned = callback.spawned(trainer(), batch, 0, method.fitted, torch.tensor([True, False]))
     torch.testing.assert_close(spawned.colour, found[:1].expand(3, 3))
     hidden = batch | {"has_2d": torch.zeros(2, dtype=torch.bool)}
     assert hand_colours(hidden, torch.tensor([True, True])).isnan().all()
@@ -290,6 +290,15 @@ def test_two_ranks_cut_in_the_middle_end_where_undisturbed_ones_end(train):
     assert "Restored all states" in run.stderr
     (whole,) = train.runs.glob("*/whole")
     check_identical(whole, whole.parent / "cut", ranks=2)
+
+
+def test_batches_of_one_step_draw_what_is_their_own():
+    callback, method = SelfSupervisedAugmentation(start_epoch=0, per_batch=1), Method()
+    batch = one_step(callback, method, trainer())
+    first = callback.instances
+    callback.on_train_batch_end(trainer(), method, None, batch, 1)  # accumulate_grad_batches: the step is the same
+    later = callback.instances.rows(torch.arange(first.number, callback.instances.number))
+    assert later.number and not set(later.seed.tolist()) & set(first.seed.tolist())
 
 
 def test_ranks_draw_what_is_their_own():
