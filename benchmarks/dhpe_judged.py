@@ -99,7 +99,7 @@ def refined_hands(method: DHPE, batch: HandBatch, steps: list[int]) -> list[Norm
 def camera_joints(method: DHPE, hand: NormalisedHand, batch: HandBatch) -> torch.Tensor:
     """Joints (B, 21, 3), metres, camera frame, in the convention of the labels."""
     joints = method.projection.joints_in(hand, batch["convention"])
-    return in_camera(joints, method.root_depth(hand, batch), batch["K"], batch["rgb"].shape[-1])
+    return in_camera(joints, method.distance(hand, batch), batch["K"], batch["rgb"].shape[-1])
 
 
 @torch.no_grad()

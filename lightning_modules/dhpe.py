@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from datamodules.batch import HandBatch, check_batch
@@ -38,6 +37,7 @@ from lightning_modules.dhpe_losses import (
     refiner_loss,
     silhouette_loss,
 )
+from lightning_modules.distance import Distance, DistanceRule
 from lightning_modules.earlier_step import BeginsWithWeights, earlier_weights, part_of_weights
 from lightning_modules.figures import JointFigures, of_own_mesh
 from lightning_modules.losses import mean_of_valid
@@ -53,7 +53,6 @@ from lightning_modules.normalised_hand import (
     NormalisedHand,
     PoseSpace,
     View,
-    depth_of_bone,
     in_camera,
     normalise,
     normalised_places,
@@ -107,15 +106,15 @@ class DHPE(BeginsWithWeights, HandMethod):
         laplacian_weight: of eq. 10 and 11, in training and refinement.
         feature_weight: of eq. 2.
         refiner_weight: of eq. 6.
+        refiner_noise: standard deviation of what is added to the 63 numbers of a hand, in training, for one more turn
+            of the refiner: at test time eq. 13 shows it hands that the estimator does not make; 0: no such turn.
         heat_map_weight: of eq. 3.
         prior_weight: of the mean of squared pose and shape parameters.
         heat_map_sigma: standard deviation of the heat maps' Gaussians, cells of 32 a side.
         refinement_steps: iterations of eq. 13 at prediction and test; 0: none.
         refinement_lr: their step.
         refinement_features: weight of the similarity of features in eq. 13.
-        root_depth: how far away the hand is said to be: "bone" makes the first bone of its middle finger
-            `bone_length` long; "cube" takes the depth of the cube that the crop was cut by; "label" that of the labels,
-            as the paper's comparisons do, and of pictures without labels the bone's.
+        root_depth: how far away the hand is said to be, a rule of `distance.Distance`; the paper compares by "label".
         bone_length: metres; None is that of the mean hand.
         crop_size: pixels along the side of the crops of predictions on pictures of your own; as training's are.
         lr: largest learning rate of AdamW.
@@ -145,13 +144,14 @@ class DHPE(BeginsWithWeights, HandMethod):
         laplacian_weight: float = 1.0,
         feature_weight: float = 0.1,
         refiner_weight: float = 0.3,
+        refiner_noise: float = 0.0,
         heat_map_weight: float = 1.0,
         prior_weight: float = 1e-3,
         heat_map_sigma: float = 1.5,
         refinement_steps: int = 50,
         refinement_lr: float = 0.01,
         refinement_features: float = 0.1,
-        root_depth: Literal["bone", "cube", "label"] = "bone",
+        root_depth: DistanceRule = "bone",
         bone_length: float | None = None,
         crop_size: int = 96,
         lr: float = 1e-4,
@@ -163,14 +163,13 @@ class DHPE(BeginsWithWeights, HandMethod):
     ) -> None:
         super().__init__()
         check_choice("camera", camera, ("pinhole", "parallel"))
-        check_choice("root_depth", root_depth, ("bone", "cube", "label"))
         check_positive(lr=lr, refinement_lr=refinement_lr, heat_map_sigma=heat_map_sigma, iterations=iterations)
         check_positive(crop_size=crop_size)
         check_not_negative(articulation_weight=articulation_weight, shape_weight=shape_weight)
         check_not_negative(laplacian_weight=laplacian_weight, feature_weight=feature_weight)
         check_not_negative(refiner_weight=refiner_weight, heat_map_weight=heat_map_weight, prior_weight=prior_weight)
         check_not_negative(refinement_steps=refinement_steps, refinement_features=refinement_features)
-        check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
+        check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps, refiner_noise=refiner_noise)
         self.save_hyperparameters()
         self.projection = HandProjection(open_hand("right"), pose_space, convention)
         model = self.projection.layer.model
@@ -180,8 +179,7 @@ class DHPE(BeginsWithWeights, HandMethod):
         if bone_length is None:
             joints = self.projection(self.projection.start[None]).metric_joints[0]  # of the mean hand
             bone_length = float((joints[BONE_END] - joints[ROOT]).norm())
-        check_positive(bone_length=bone_length)
-        self.bone_length = bone_length  # metres
+        self.distance = Distance(root_depth, bone_length)
         self.crop_size = crop_size
         self.networks = HandEvidence(backbone, pretrained, joint_maps, SIZE, refiner)
         self.figures = nn.ModuleDict({stage: JointFigures(stage, report_domains, True) for stage in ("val", "test")})
@@ -218,7 +216,7 @@ class DHPE(BeginsWithWeights, HandMethod):
     def exported(self, batch: HandBatch) -> dict[str, Tensor]:
         """Joints (B, 21, 3), vertices (B, V, 3) and rotations (B, 16, 3, 3), without refinement."""
         hand, K, size = self(batch["rgb"], batch["K"]).hand, batch["K"], batch["rgb"].shape[-1]
-        depth = depth_of_bone(hand, self.bone_length, K, size)
+        depth = self.distance.by_bone(hand, K, size)
         placed = (in_camera(points, depth, K, size) for points in (hand.joints, hand.vertices))
         return dict(zip(("joints", "vertices", "rotations"), (*placed, hand.rotations), strict=True))
 
@@ -291,7 +289,8 @@ class DHPE(BeginsWithWeights, HandMethod):
         terms["heat_maps"] = mean_of_valid(maps, seen.any(1))
         terms["refiner"] = none
         if self.networks.refiner is not None:
-            terms["refiner"] = mean_of_valid(refiner_loss(estimate.places, places, valid), valid.any(1))
+            said = [*estimate.places, *self._shaken_turn(estimate)]
+            terms["refiner"] = mean_of_valid(refiner_loss(said, places, valid), valid.any(1))
         terms["articulation"] = self._articulation(joints, batch, size)
         terms["silhouette"] = none
         # asked also where masks do not count: the schedule logs how many hands are near
@@ -302,6 +301,21 @@ class DHPE(BeginsWithWeights, HandMethod):
         terms["laplacian"] = laplacian_loss(hand.vertices, self.laplacian).mean()
         terms["prior"] = estimate.parameters[:, :55].square().mean()
         return terms
+
+    def _shaken_turn(self, estimate: HandEstimate) -> list[Tensor]:
+        """What the refiner says in its last turn of hands a little off those estimated; in training, if asked for."""
+        if not (self.training and self.hparams.refiner_noise > 0):
+            return []
+        parameters = estimate.parameters.detach()
+        parameters = parameters + self.hparams.refiner_noise * torch.randn_like(parameters)
+        joints = self.projection(parameters, estimate.hand.view).joints
+        features = estimate.evidence.features.float()
+        return [self.networks.refined_places(features, self._last_asked(estimate), parameters, joints)]
+
+    @staticmethod
+    def _last_asked(estimate: HandEstimate) -> Tensor:
+        """The places (B, J, 2) that the refiner's last turn went on from."""
+        return estimate.places[-2] if len(estimate.places) > 1 else estimate.evidence.places
 
     def _articulation(self, joints: Tensor, batch: HandBatch, size: int) -> Tensor:
         root = batch["joints_3d"][:, ROOT, 2]
@@ -330,7 +344,7 @@ class DHPE(BeginsWithWeights, HandMethod):
                 features = self.networks.backbone(picture)
             conventions = self._learnt_conventions(batch)
             view = self.view(batch["K"].clone(), picture.shape[-1])
-            before = estimate.places[-2] if len(estimate.places) > 1 else estimate.evidence.places
+            before = self._last_asked(estimate)
 
             def objective(parameters: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
                 hand = self.projection(parameters, view)
@@ -370,41 +384,16 @@ class DHPE(BeginsWithWeights, HandMethod):
 
     # -- figures and predictions
 
-    def depth_rule(self, labelled: bool) -> str:
-        """The rule `root_depth`; a picture of one's own, without labels, has none that says how far its hand is."""
-        rule = self.hparams.root_depth
-        return "bone" if rule == "label" and not labelled else rule
-
     def said_of_distance(self) -> str:
         """How far away hands in pictures without labels are said to be, in words."""
-        if self.depth_rule(labelled=False) == "cube":
-            return "the depth that the crop was cut at"
-        bone = f"a first bone of the middle finger of {1000 * self.bone_length:.1f} mm"
-        return f"from focal length and {bone}; the hand's size is not measured"
-
-    def root_depth(self, hand: NormalisedHand, batch: HandBatch) -> Tensor:
-        """Metres (B,) from the camera to the plane of the root, by `depth_rule`."""
-        size, rule = batch["rgb"].shape[-1], self.depth_rule("joints_3d" in batch)
-        if rule != self.hparams.root_depth:
-            rank_zero_warn(f"root_depth 'label': these pictures have no labels; {self.said_of_distance()}")
-        if rule == "bone":
-            return depth_of_bone(hand, self.bone_length, batch["K"], size)
-        field = "cube_centre" if rule == "cube" else "joints_3d"
-        check_batch(batch, [field])
-        depth = batch[field][:, 2] if field == "cube_centre" else batch[field][:, ROOT, 2]
-        if not bool((depth > 0).all()):
-            raise ValueError(
-                f"root_depth '{rule}': expected batch['{field}'] to say how far each hand is, got "
-                f"{depth.min().item():g} m; take model.root_depth=bone"
-            )
-        return depth
+        return self.distance.said()
 
     def measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
         """Errors of joints and mesh, and in the picture; in a test after refinement."""
         if stage == "test":
             estimate = self.refined(estimate, batch)
         hand, size = estimate.hand, batch["rgb"].shape[-1]
-        depth = self.root_depth(hand, batch)
+        depth = self.distance(hand, batch)
         joints = self.projection.joints_in(hand, batch["convention"])
         judged = of_own_mesh(batch, self.hand_model_id, hand.vertices.shape[1])
         placed = [in_camera(points, depth, batch["K"], size) for points in (joints, hand.vertices)]
@@ -441,7 +430,7 @@ class DHPE(BeginsWithWeights, HandMethod):
         with torch.autocast(batch["rgb"].device.type, enabled=False):
             joints = self.projection.joints_in(hand, convention)
             points = [joints, hand.vertices] + ([self.projection.points_in(hand, own)] if own else [])
-            depth = self.root_depth(hand, batch)
+            depth = self.distance(hand, batch)
             placed = [as_pictured(in_camera(each, depth, batch["K"], size), mirrored) for each in points]
         return HandPrediction(
             joints_3d=placed[0],

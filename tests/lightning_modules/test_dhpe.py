@@ -6,7 +6,7 @@ import torch
 from datamodules.batch import HandBatch
 from datamodules.transforms import mirror
 from lightning_modules.dhpe import DHPE
-from lightning_modules.dhpe_losses import laplacian_loss, mean_pixels
+from lightning_modules.dhpe_losses import laplacian_loss, mean_pixels, place_loss
 from lightning_modules.method import as_pictured
 from lightning_modules.networks.backbones import masked_apart
 from lightning_modules.normalised_hand import ROOT, in_camera, normalised_places
@@ -128,7 +128,7 @@ def test_predictions_are_as_pictured():
     torch.testing.assert_close(project(seen.joints_3d, batch["K"]), seen.joints_2d, atol=1e-2, rtol=0)
     assert ((seen.confidence >= 0) & (seen.confidence <= 1)).all() and seen.vertices.shape == (2, 778, 3)
     bone = (seen.joints_3d[:, 10] - seen.joints_3d[:, 9]).norm(dim=-1)
-    torch.testing.assert_close(bone, torch.full((2,), module.bone_length), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(bone, torch.full((2,), module.distance.bone_length), atol=1e-5, rtol=1e-3)
     said = method(bone_length=0.06)
     assert said.predict_step(batch, 0).joints_3d[:, 0, 2].min() > 0
     # the same picture of a left hand: mirrored for the network, mirrored back in the prediction
@@ -219,7 +219,7 @@ def test_one_picture_is_learnt(seed):
     module = learn(method(root_depth="label", articulation_weight=10.0, prior_weight=0.0), batch, 400, 1e-3)
     with torch.no_grad():
         hand = module.estimate(batch).hand
-        depth = module.root_depth(hand, batch)
+        depth = module.distance(hand, batch)
         for name, points in (("joints_3d", hand.joints), ("vertices", hand.vertices)):
             error = (in_camera(points, depth, batch["K"], 128) - batch[name]).norm(dim=-1).mean()
             assert 1000 * error < 2, f"{name}: {1000 * error:.2f} mm"
@@ -243,6 +243,26 @@ def test_refinement_keeps_the_surface_smooth():
     rough = 10 * laplacian_loss(estimate.hand.vertices, plain.laplacian)
     values = [module.refine(estimate, batch).values[0] for module in (plain, smooth)]
     torch.testing.assert_close(values[1], (values[0] + rough).detach())
+
+
+def test_the_refiner_meets_hands_that_are_off_in_training(monkeypatch):
+    batch = rendered_hands()
+    module, asked = stirred(refiner_noise=0.1).train(), []
+    estimate = module.estimate(batch)
+    plain = stirred().train()
+    without = plain.losses(estimate, batch)["refiner"]
+    refined_places = module.networks.refined_places
+    noted = lambda *words: asked.append(words) or refined_places(*words)  # noqa: E731
+    monkeypatch.setattr(module.networks, "refined_places", noted)
+    found = module.losses(estimate, batch)["refiner"]
+    ((_, before, parameters, joints),) = asked
+    assert torch.equal(before, estimate.places[-2]), "the turn that refinement repeats"
+    assert (parameters - estimate.parameters).detach().std() == pytest.approx(0.1, rel=0.3)
+    torch.testing.assert_close(joints, module.projection(parameters, estimate.hand.view).joints)
+    target = normalised_places(batch["joints_2d"], batch["rgb"].shape[-1])
+    own = place_loss(refined_places(*asked[0]), target, batch["joint_valid"]).mean()
+    torch.testing.assert_close(found, without + own)
+    assert module.eval().losses(estimate, batch)["refiner"] == plain.eval().losses(estimate, batch)["refiner"]
 
 
 def test_equation_13_is_the_sum_of_its_terms():
