@@ -74,7 +74,10 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add("--every", type=int, default=1, help="of a video, each n-th frame")
     add("--out", type=Path, help="folder for the results (default: predictions/ of the checkpoint's run)")
     all_kinds = (*KINDS, *ON_REQUEST)
-    add("--write", nargs="+", choices=all_kinds, default=list(KINDS), metavar="KIND", help=f"of {' '.join(all_kinds)}")
+    add(
+        "--write", nargs="+", choices=all_kinds, metavar="KIND",
+        help=f"of {' '.join(all_kinds)} (default: all; the last of a single picture that is refined)",
+    )  # fmt: skip
     add("--html", type=Path, help="a page to look at, one file: pictures, overlays, hands to turn")
     add("--overwrite", action="store_true", help="replace results that are there")
     add("--batch", type=int, default=16, help="pictures that the network sees at once (default: 16)")
@@ -173,8 +176,8 @@ def predict(
             from lightning_modules.predicting import Predictor
 
             predictor = Predictor(
-                arguments.ckpt, arguments.out, arguments.write, arguments.overwrite, arguments.dictionary,
-                arguments.refine, slides, alone,
+                arguments.ckpt, arguments.out, arguments.write or KINDS, arguments.overwrite, arguments.dictionary,
+                arguments.refine, slides, alone, show_refinement=alone and not arguments.write,
             )  # fmt: skip
         refusal = predictor.refusal(sight)
         if refusal is not None:

@@ -60,6 +60,7 @@ class Predictor:
         refine: iterations of refinement at test time; None takes the checkpoint's.
         slides: steps that a page has room for, of each picture; 0: there is no page.
         alone: one picture; of many, results that a method cannot give are left out.
+        show_refinement: write refinement.png, too, of hands that are refined.
     """
 
     def __init__(
@@ -72,9 +73,12 @@ class Predictor:
         refine: int | None = None,
         slides: int = 0,
         alone: bool = False,
+        show_refinement: bool = False,
     ) -> None:
         self.checkpoint, self.out, self.kinds, self.overwrite = checkpoint, out, kinds, overwrite
         self.dictionary, self.refine, self.slides, self.alone = dictionary, refine, slides, alone
+        self._show_refinement = show_refinement
+        self._refined: set[str] = set()  # what pictures show whose refinement is drawn unasked
         self._left_out: set[str] = set()  # what pictures show whose method draws no refinement
         self._methods: dict[str, tuple[HandMethod, Path] | NoMethodError] = {}
         self._patches: PatchDictionary | None = None
@@ -142,6 +146,8 @@ class Predictor:
         if hasattr(method, "refine"):
             if self.refine is not None:
                 method.hparams.refinement_steps = self.refine
+            if self._show_refinement and method.hparams.refinement_steps:
+                self._refined.add(modality)
             return
         asked = "refine" if self.refine is not None and modality == "rgb" else None
         if "refinement.png" in self.kinds:
@@ -166,7 +172,7 @@ class Predictor:
     def _files(self, sight: Sight, checkpoint: Path) -> dict[str, Path]:
         folder = self.out or (folder_of_checkpoint(checkpoint) or Path.cwd()) / "predictions"
         kinds = [kind for kind in self.kinds if kind != "refinement.png" or sight.modality not in self._left_out]
-        return result_files(folder, sight.name, kinds)
+        return result_files(folder, sight.name, kinds + (["refinement.png"] if sight.modality in self._refined else []))
 
 
 def default_checkpoints() -> list[Path]:

@@ -193,6 +193,11 @@ def test_the_picture_of_a_refinement_comes_on_request_from_a_method_that_refines
     seen = photo(colours.folder / "photo.jpg"), "--box=150,100,100,80", "--out=out", "--side=left"
     colours(*seen, "--ckpt", checkpoint, "--write", "refinement.png")
     assert [path.name for path in (colours.folder / "out").iterdir()] == ["photo_refinement.png"]
+    colours(*seen, "--ckpt", checkpoint, "--overwrite")
+    made = {path.name for path in (colours.folder / "out").iterdir()}
+    assert {"photo_refinement.png", "photo_joints.json", "photo_overlay.png"} < made, "a refined picture's unasked"
+    colours(*seen, "--ckpt", checkpoint, "--refine=0", "--out=unrefined")
+    assert "photo_refinement.png" not in {path.name for path in (colours.folder / "unrefined").iterdir()}
     picture = cv2.imread(str(colours.folder / "out" / "photo_refinement.png"))
     side = 4 * 64  # crops are as large as the checkpoint says
     assert picture.shape == (side, 4 * side, 3), "iterations 0, 1 and 2, and the objective"
