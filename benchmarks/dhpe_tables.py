@@ -121,7 +121,10 @@ def judge_on_real(run: Run, runs_folder: Path, folder: Path, size: int) -> None:
 
 
 def rows(runs: list[Run]) -> dict[str, list[dict[str, float]]]:
-    """Row of the table to the figures of every seed that is there, single numbers; on real pictures as `real_...`."""
+    """Row of the table to the figures of every seed that is there, single numbers; on real pictures as `real_...`.
+
+    What a run says before it refines is there as `unrefined_...`, but in the row that is no arm.
+    """
     found: dict[str, list[dict[str, float]]] = {}
     for run in runs:
         ends = {run.arm: -1} | ({UNREFINED: 0} if run.arm == "full" else {})
@@ -132,7 +135,8 @@ def rows(runs: list[Run]) -> dict[str, list[dict[str, float]]]:
             real = {f"real_{name}": value for name, value in (real_figures(run) or {}).items()}
             names = [f"{which}joints_{a}_mm" for which in ("", "real_") for a in ALIGNMENTS] + list(MASK_MEASURES)
             both = own | real
-            found[row].append({name: both[name][end] for name in names if name in both})
+            before = {f"unrefined_{name}": both[name][0] for name in names if name in both and end != 0}
+            found[row].append({name: both[name][end] for name in names if name in both} | before)
     return found
 
 
@@ -154,20 +158,25 @@ def constants(runs: list[Run]) -> dict[str, float]:
 def summary(runs: list[Run]) -> tuple[list[Table], dict[str, float | list[float]]]:
     """Joints and masks, row by row, as means and spreads over the seeds that are there; and the curves of figure 5."""
     errors = [f"{which}joints_{a}_mm" for which in ("", "real_") for a in ALIGNMENTS]
-    joints = Table("joints, mm", "seeds", "root", "Procrustes", "real, root", "real, Procrustes", caption=CONVENTION)
+    heads = ("seeds", "root", "Procrustes", "real, root", "real, Procrustes")
+    joints = Table("joints, mm", *heads, caption=CONVENTION)
+    unrefined = Table("joints before refinement, mm", *heads)
     masks = Table("masks, %", "seeds", "pixels", "classes", "mean IoU", "IoU by frequency")
     figures: dict[str, float | list[float]] = {}
     if fixed := constants(runs):
         joints.add_row("constant pose", "", *(f"{fixed[c]:.2f}" if c in fixed else "-" for c in errors))
         figures |= {f"constant pose: {column}": value for column, value in fixed.items()}
+    before = [f"unrefined_{name}" for name in errors]
     for row, each in rows(runs).items():
-        for table, columns in ((joints, errors), (masks, MASK_MEASURES)):
+        for table, columns in ((joints, errors), (unrefined, before), (masks, MASK_MEASURES)):
+            if table is unrefined and row == UNREFINED:
+                continue
             table.add_row(row, str(len(each)), *(spread([one[c] for one in each if c in one]) for c in columns))
         figures[f"seeds: {row}"] = len(each)
-        for column in (*errors, *MASK_MEASURES):
+        for column in (*errors, *before, *MASK_MEASURES):
             if values := [one[column] for one in each if column in one]:
                 figures[f"{row}: {column}"] = round(mean(values), 3)
-    return [joints, masks], figures | curves(runs)
+    return [joints, unrefined, masks], figures | curves(runs)
 
 
 def curves(runs: list[Run]) -> dict[str, list[float]]:

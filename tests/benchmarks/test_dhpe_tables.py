@@ -118,7 +118,9 @@ def test_the_summary_averages_seeds_and_takes_the_unrefined_row_of_the_whole_met
     for run, error in zip([run for run in runs if run.arm == "full"], (10.0, 14.0), strict=True):
         kept(run, error)
     tables, figures = summary(runs)
-    assert [table.row_count for table in tables] == [9, 8], "the constant pose, the first stage, six arms, unrefined"
+    assert [table.row_count for table in tables] == [9, 7, 8], "the constant pose, the first stage, six arms, unrefined"
+    assert figures["full: unrefined_joints_root_mm"] == 12.0 and figures["full: unrefined_real_joints_root_mm"] == 12.0
+    assert f"{UNREFINED}: unrefined_joints_root_mm" not in figures
     assert figures["full: joints_root_mm"] == 11.5 and figures[f"{UNREFINED}: real_joints_procrustes_mm"] == 12.0
     assert figures["full: mean_iou_pct"] == 81.0 and figures[f"{UNREFINED}: mean_iou_pct"] == 80.0
     assert figures["constant pose: real_joints_root_mm"] == 48.0
