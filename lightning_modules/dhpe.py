@@ -14,7 +14,8 @@ projection f_Proj (`normalised_hand`), losses (`dhpe_losses`, eq. 2, 3, 6, 8-12)
 What we changed or chose, the paper's values being unknown to us: the hand is the open hand, posed by 45 coefficients of
 its principal components about its mean pose; it turns about the middle finger's knuckle, from upright, and is seen
 through a pinhole; the scale is a logarithm; the refiner says a change; a weak prior on pose and shape decides what
-labels leave open; each loss has a unit in which a bad guess costs about 1; the renderer is that of `ops.render`.
+labels leave open; losses of places, maps and masks have a unit in which a bad guess costs about 1; joints whose heat
+maps say nothing are drawn to the crop's middle; the renderer is that of `ops.render`.
 
 Letters: B batch, J 21 joints, V vertices, S pixels of the picture's side.
 """
