@@ -53,10 +53,10 @@ def test_the_plan_goes_seed_by_seed_and_every_arm_differs_from_the_whole_method_
     assert changed.pop("without 2D losses") == two
     assert changed.keys() == {"without augmentation", "constant shape weight"}
     assert all(words.pop().startswith("--trainer.callbacks=") and not words for words in changed.values())
-    assert callbacks(by_arm["full"])["HierarchicalShapeLoss"] == {"schedule": "hierarchical", "threshold": 30.0}
+    assert callbacks(by_arm["full"])["HierarchicalShapeLoss"] == {"schedule": "hierarchical", "threshold": 20.0}
     assert callbacks(by_arm["constant shape weight"])["HierarchicalShapeLoss"] == {
         "schedule": "constant",
-        "threshold": 30.0,
+        "threshold": 20.0,
     }
     assert "SelfSupervisedAugmentation" in callbacks(by_arm["constant shape weight"])
     assert list(callbacks(by_arm["without augmentation"])) == ["HierarchicalShapeLoss"]
