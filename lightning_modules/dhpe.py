@@ -380,7 +380,8 @@ class DHPE(BeginsWithWeights, HandMethod):
         if self.hparams.refinement_steps == 0:
             return estimate
         found = self.refine(estimate, batch)
-        hand = self.projection(found.parameters, estimate.hand.view)
+        with torch.autocast(found.parameters.device.type, enabled=False):
+            hand = self.projection(found.parameters, estimate.hand.view)
         return estimate._replace(places=[*estimate.places, found.places], parameters=found.parameters, hand=hand)
 
     # -- figures and predictions
@@ -393,6 +394,10 @@ class DHPE(BeginsWithWeights, HandMethod):
         """Errors of joints and mesh, and in the picture; in a test after refinement."""
         if stage == "test":
             estimate = self.refined(estimate, batch)
+        with torch.autocast(estimate.parameters.device.type, enabled=False):
+            self._measure(estimate, batch, stage)
+
+    def _measure(self, estimate: HandEstimate, batch: HandBatch, stage: str) -> None:
         hand, size = estimate.hand, batch["rgb"].shape[-1]
         depth = self.distance(hand, batch)
         joints = self.projection.joints_in(hand, batch["convention"])
@@ -420,7 +425,8 @@ class DHPE(BeginsWithWeights, HandMethod):
         """What `predict_step` would say after each of these iterations of refinement, `refinement_steps` at most."""
         estimate = self(batch["rgb"], batch["K"])
         path = self.refine(estimate, batch, keep_path=True).path
-        hands = {step: self.projection(path[step], estimate.hand.view) for step in iterations}
+        with torch.autocast(path.device.type, enabled=False):
+            hands = {step: self.projection(path[step], estimate.hand.view) for step in iterations}
         return [self._prediction(estimate._replace(parameters=path[step], hand=hands[step]), batch) for step in hands]
 
     def _prediction(self, estimate: HandEstimate, batch: HandBatch) -> HandPrediction:

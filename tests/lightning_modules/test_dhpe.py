@@ -337,6 +337,24 @@ def test_a_test_measures_refined_hands_and_validation_does_not(monkeypatch):
     assert refined
 
 
+def test_hands_are_refined_and_measured_in_single_precision(monkeypatch):
+    module, batch = stirred(refinement_steps=2), rendered_hands()
+    logged, estimate = [], module.estimate(batch)
+    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.append(values))
+    monkeypatch.setattr(module.figures["test"], "update", lambda *points: {"points": points})
+    monkeypatch.setattr(module.seen["test"], "update", lambda *seen: {"seen": seen})
+    module.measure(estimate, batch, "test")
+    with torch.autocast("cpu", torch.bfloat16):
+        module.measure(estimate, batch, "test")
+        steps = module.predictions_by_iteration(batch, [0, 2])
+        assert module.predict_step(batch, 0).joints_3d.dtype == torch.float32
+    single, half = logged
+    torch.testing.assert_close(half["points"][0], single["points"][0], rtol=0, atol=0)
+    torch.testing.assert_close(half["points"][2], single["points"][2], rtol=0, atol=0)
+    torch.testing.assert_close(half["seen"][0], single["seen"][0], rtol=0, atol=0)
+    assert len(steps) == 2 and all(step.vertices.dtype == torch.float32 for step in steps)
+
+
 def test_every_turn_goes_on_from_the_places_of_the_last(monkeypatch):
     module, batch, asked = stirred(), rendered_hands(), []
     refined_places = module.networks.refined_places
