@@ -6,7 +6,8 @@ python predict.py frames/ clip.mp4 --camera 475,475,320,240 --unit 0.000125 --si
 python predict.py frame.png --camera nyu --dictionary patches.safetensors    (part maps, predicted and restored)
 python predict.py export --onnx hand.onnx                                    (the network, for other programs)
 
-A file that cannot be read or shows no hand is named and skipped; the exit code is then 1, and 2 where none is left.
+A file that cannot be read, or whose depth shows no hand, is named and skipped; the exit code is then 1, and 2 where
+none is left. Of a photograph that probably shows no hand a line says so, and so do its results (`hand_seen`).
 """
 
 import argparse
@@ -63,7 +64,10 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add("--focal", type=float, help="of photographs: focal length in pixels (default: a phone's main camera)")
     add("--unit", type=float, help="metres per stored step (default: the camera's, 0.001; 1 for floating-point .npy)")
     add("--ckpt", type=Path, help="checkpoint or weights (default: the newest best under runs/, else weights/)")
-    add("--box", help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)")
+    add(
+        "--box",
+        help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)",
+    )
     add("--detect", action="store_true", help="find hands in photographs by MediaPipe's detector: box and side")
     add("--dictionary", type=Path, help="patch dictionary: draws the part map restored from it, too")
     add(

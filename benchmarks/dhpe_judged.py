@@ -1,6 +1,6 @@
 """How good a DHPE checkpoint is, iteration by iteration of its refinement at test time: joints and masks.
 
-    python -m benchmarks.dhpe_judged CHECKPOINT [--pictures 100] [--real FOLDER] [--refine 50]
+    python -m benchmarks.dhpe_judged CHECKPOINT [--pictures 100] [--real FOLDER] [--refine 50] [--centre box]
 
 In domain on the photo domain's test split, out of it on the real-world pictures of Ge et al. (CVPR 2019), whose joints
 are compared in the convention `ge` that was calibrated on half of that set's labels.
@@ -30,21 +30,22 @@ ALIGNMENTS = ("root", "procrustes")
 MASK_MEASURES = ("per_pixel_pct", "per_class_pct", "mean_iou_pct", "frequency_weighted_iou_pct")  # of table 2
 SHOWN = (0, 1, 2, 5, 10, 20, 30, 40, 50)  # iterations of refinement that are judged
 _BATCH = 25
-_CROP = CropRule(around="square", square=1.5, centre="root")  # of configs/dhpe_*.yaml
+CENTRES = ("root", "box")  # of the crops: the knuckle's labels, as in training; the joints' box, as users give it
 
 
-def photo_pictures(pictures: int, size: int) -> Iterable[HandBatch]:
+def photo_pictures(pictures: int, size: int, centre: str = "root") -> Iterable[HandBatch]:
     """Batches of the photo domain's test split."""
-    return _test_batches(HandData({"photo": RenderedSource("photo")}, **_settings(size), test_size=pictures))
+    return _test_batches(HandData({"photo": RenderedSource("photo")}, **_settings(size, centre), test_size=pictures))
 
 
-def real_pictures(folder: Path, size: int) -> Iterable[HandBatch]:
+def real_pictures(folder: Path, size: int, centre: str = "root") -> Iterable[HandBatch]:
     """Batches of all pictures of the set of Ge et al. in a folder."""
-    return _test_batches(HandData({"ge": Ge(folder)}, **_settings(size)))
+    return _test_batches(HandData({"ge": Ge(folder)}, **_settings(size, centre)))
 
 
-def _settings(size: int) -> dict[str, object]:
-    return {"modalities": ["rgb"], "crop": _CROP, "image_size": size, "batch_size": _BATCH, "num_workers": 0}
+def _settings(size: int, centre: str) -> dict[str, object]:
+    crop = CropRule(around="square", square=1.5, centre=centre)  # the rest as configs/dhpe_*.yaml have it
+    return {"modalities": ["rgb"], "crop": crop, "image_size": size, "batch_size": _BATCH, "num_workers": 0}
 
 
 def _test_batches(data: HandData) -> Iterable[HandBatch]:
@@ -118,13 +119,14 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100, help="of the photo domain's test split")
     parser.add_argument("--real", type=Path, help="folder of Ge et al.'s real-world test set")
     parser.add_argument("--refine", type=int, help="iterations of refinement (default: the checkpoint's)")
+    parser.add_argument("--centre", choices=CENTRES, default=CENTRES[0], help="of the crops: labelled knuckle or box")
     arguments = parser.parse_args()
     method = restore_method(arguments.checkpoint)
     if arguments.refine is not None:
         method.hparams.refinement_steps = arguments.refine
-    sources = {"photo": photo_pictures(arguments.pictures, method.crop_size)}
+    sources = {"photo": photo_pictures(arguments.pictures, method.crop_size, arguments.centre)}
     if arguments.real is not None:
-        sources["real"] = real_pictures(arguments.real, method.crop_size)
+        sources["real"] = real_pictures(arguments.real, method.crop_size, arguments.centre)
     figures: Figures = {}
     for name, batches in sources.items():
         figures |= {f"{name}: {figure}": value for figure, value in judged(method, batches).items()}

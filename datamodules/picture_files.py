@@ -100,7 +100,9 @@ def _check_bytes(path: Path, raw: bytes) -> None:
                 f"{path}: a JPEG under the name of a PNG, whose pixels are no longer exact; get the original picture"
             )
     else:
-        raise BadFrame(f"{path}: neither PNG nor JPEG (it begins with {raw[:8]!r}); copy it again")
+        raise BadFrame(
+            f"{path}: neither PNG nor JPEG (it begins with {raw[:8]!r}); convert it to PNG or JPEG, or copy it again"
+        )
 
 
 def _start_of_scan(raw: bytes) -> int:

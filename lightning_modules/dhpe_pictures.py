@@ -83,8 +83,11 @@ def shown_steps(steps: int, most: int = PANELS) -> list[int]:
 
 
 def _curve(found: Refined, side: int) -> Picture:
-    """What eq. 13 lowers, by iterations; its range is written beside it."""
-    values = found.values[:, 0].numpy()
+    """What eq. 13 lowers, by iterations; where it begins and ends is written beside it.
+
+    The start is left out: there the refiner has not spoken of the hand that is refined yet, so its places are others.
+    """
+    values = found.values[min(1, len(found.values) - 1) :, 0].numpy()
     picture = np.full((side, side, 3), 30, np.uint8)
     there = np.isfinite(values)
     if there.any():
@@ -94,5 +97,5 @@ def _curve(found: Refined, side: int) -> Picture:
         v = margin + reach * (high - values) / max(high - low, 1e-12)
         line = np.stack([u, v], 1)[there].round().astype(np.int32)
         cv2.polylines(picture, [line], False, _MASK_COLOUR, 1, cv2.LINE_AA)
-        caption(picture, f"objective: {high:.4f} to {low:.4f}")
+        caption(picture, f"objective: {values[there][0]:.4f} to {values[there][-1]:.4f}")
     return picture

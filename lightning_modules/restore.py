@@ -82,10 +82,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         return weights
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # of a file that is no checkpoint torch's reader raises nearly everything
         # torch's own words recommend to run what is in the file
         foreign = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than tensors and plain values" if foreign else str(error).splitlines()[0]
+        reason = (
+            "it holds more than tensors and plain values"
+            if foreign
+            else (str(error) or type(error).__name__).splitlines()[0]
+        )
         raise ValueError(f"checkpoint {path}: cannot be read ({reason}); name one that train.py wrote") from error
     check_facts(checkpoint if isinstance(checkpoint, dict) else {}, path)
     if not isinstance(checkpoint.get("state_dict"), dict):

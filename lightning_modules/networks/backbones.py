@@ -1,8 +1,7 @@
 """Feature vectors of colour pictures, by name: pictures (B, 3, S, S) in [0, 1] to features (B, F); `features` says F.
 
-"small" is our own, for CPUs: 0.03 G multiply-adds at 128 x 128; "small-raw" is what it was when
-weights/dhpe.safetensors was trained. All others are transformers' `AutoBackbone`s, built from their configurations;
-pretrained weights come on request only, from a folder or the Hugging Face hub.
+"small" is our own, for CPUs: 0.03 G multiply-adds at 128 x 128. All others are transformers' `AutoBackbone`s, built
+from their configurations; pretrained weights come on request only, from a folder or the Hugging Face hub.
 """
 
 from typing import Any, Literal, get_args
@@ -13,10 +12,9 @@ from torch import Tensor, nn
 from lightning_modules.networks.trunks import PYRAMID_WIDTHS, small_pyramid
 from ops.checks import check_choice, check_shape, require_module
 
-BackboneName = Literal["small", "small-raw", "resnet18", "resnet50", "convnextv2-tiny", "dinov2-small"]
+BackboneName = Literal["small", "resnet18", "resnet50", "convnextv2-tiny", "dinov2-small"]
 # what ImageNet's networks expect, and a fair scale for any picture of colours
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_SMALL = ("small", "small-raw")
 _CELLS, _FEATURES = 4, 512
 _SMALLEST = 32  # pixels: below it the small one's last maps are empty
 
@@ -25,17 +23,17 @@ def build_backbone(name: BackboneName, pretrained: str | None = None) -> nn.Modu
     """The backbone of that name.
 
     Args:
-        name: small, small-raw, or one of transformers'.
+        name: small, or one of transformers'.
         pretrained: folder, or name on the Hugging Face hub, of weights to begin with; of the same architecture.
     """
     check_choice("backbone", name, get_args(BackboneName))
-    if name not in _SMALL:
+    if name != "small":
         return TransformersBackbone(name, pretrained)
     if pretrained is not None:
         raise ValueError(
             f"pretrained: backbone '{name}' has no weights on file, got '{pretrained}'; take resnet18 or a larger one"
         )
-    return SmallBackbone(normalised=name == "small")
+    return SmallBackbone()
 
 
 def centred(picture: Tensor) -> Tensor:
@@ -54,19 +52,17 @@ def resized(picture: Tensor, size: int) -> Tensor:
 class SmallBackbone(nn.Module):
     """Residual blocks after an early reduction; 4 x 4 cells are kept: where a feature lies matters to a pose.
 
-    Args:
-        normalised: normalise features, picture by picture, before they are cut at zero: large first steps else push
-            them below it for good, and equation 2 is met by features that vanish.
+    Features are normalised, picture by picture, before they are cut at zero: large first steps else push them below it
+    for good, and equation 2 is met by features that vanish.
     """
 
     features = _FEATURES
 
-    def __init__(self, normalised: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
         layers = [*small_pyramid(3), nn.AdaptiveAvgPool2d(_CELLS), nn.Flatten()]
         layers.append(nn.Linear(PYRAMID_WIDTHS[-1] * _CELLS**2, _FEATURES))
-        if normalised:
-            layers.append(nn.LayerNorm(_FEATURES, elementwise_affine=False))
+        layers.append(nn.LayerNorm(_FEATURES, elementwise_affine=False))
         self.layers = nn.Sequential(*layers, nn.ReLU(inplace=True))
 
     def forward(self, picture: Tensor) -> Tensor:
