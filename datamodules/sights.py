@@ -204,6 +204,7 @@ def _colour_sight(picture: ColourPicture, given: Input, asked: Asked) -> Sight:
         box, side, _ = next((hand for hand in hands if hand.side == asked.side), hands[0])
         notes["detected"] = {"by": NAME, "box": box, "hands": [hand._asdict() for hand in hands]}
     square = square_around(box, picture)
+    notes["looked_at"] = {"box": box or "the whole picture", "square": {"middle": square[:2], "side": square.side}}
     return Sight(given.path, given.name, K, camera, picture, square=square, side=side, frame=given.frame, notes=notes)
 
 

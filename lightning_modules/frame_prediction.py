@@ -212,9 +212,10 @@ def said_of(sight: Sight, hand: Hand) -> dict[str, object]:
         facts["sides_compared"] = hand.sides
     if hand.confidence is not None:
         facts |= {"confidence": round(hand.confidence, 4), "confidence_by": hand.rule, "hand_seen": hand.is_sure}
-    # bones turn from their parents, the wrist's from the camera
     facts["pose"] = None if prediction.rotations is None else _rounded(axis_angles(prediction.rotations)[0])
     facts["shape"] = None if prediction.shape is None else _rounded(prediction.shape[0])
+    facts["pose_is"] = "axis-angle, radians: of the wrist from the camera, of each of 15 joints from its parent"
+    facts["shape_is"] = "components of the hand model's shape, in standard deviations"
     return facts
 
 

@@ -79,6 +79,8 @@ def test_the_camera_is_assumed_and_said_where_nothing_is(colours):
     colours(photo(colours.folder / "photo.png"), "--out=out")
     document, _, _ = joints_of(colours.folder / "out" / "photo_joints.json")
     assert document["camera"].startswith("assumed") and document["K"][0][0] == pytest.approx(400 * 28 / 36)
+    assert document["looked_at"]["box"] == "the whole picture" and document["looked_at"]["square"]["side"] == 400
+    assert document["pose_is"].startswith("axis-angle, radians") and "deviations" in document["shape_is"]
 
 
 def test_a_large_photograph_is_drawn_small(colours):

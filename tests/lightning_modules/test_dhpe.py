@@ -319,6 +319,13 @@ def test_a_checkpoint_does_not_need_the_weights_that_its_backbone_began_with(tmp
     torch.testing.assert_close(again.state_dict(), module.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("content", [b"hello", b"", b"\xff\xd8\xff\xe0 a photograph"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "text.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint .*text.png: cannot be read \(.*\); name one that train.py wrote"):
+        restore_method(tmp_path / "text.png")
+
+
 def test_hands_that_are_near_are_counted_where_masks_do_not_count(monkeypatch):
     module, batch, asked = stirred(shape_weight=0.0), rendered_hands(), []
     module.shape_schedule = lambda pixels, has_mask: asked.append((pixels, has_mask)) or torch.ones(2)
