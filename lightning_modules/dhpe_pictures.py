@@ -67,7 +67,8 @@ def refinement_picture(method: RefiningMethod, batch: HandBatch) -> Picture:
         tinted = seen + _MASK_SHARE * mask * (np.array(_MASK_COLOUR) - seen)
         panels.append(enlarge(tinted.astype(np.uint8), factor))
         draw_skeleton(panels[-1], picture_pixels(hand.joints[0, :, :2], len(seen)).numpy(), factor=factor)
-        caption(panels[-1], f"iteration {step}: {float(found.values[step, 0]):.4f}")
+        value = f": {float(found.values[step, 0]):.4f}" if step else ""  # see `_curve`
+        caption(panels[-1], f"iteration {step}{value}")
     return tile([*panels, _curve(found, len(panels[0]))], _COLUMNS)
 
 
