@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from lightning_modules import weights
 from lightning_modules.dhpe_pictures import shown_steps, write_refinement
 from lightning_modules.frame_prediction import (
+    SIDES,
     Hand,
     Sight,
     predict_hands,
@@ -204,6 +205,17 @@ def write_predicted(predicted: Predicted, with_page: bool) -> Predicted:
     return predicted
 
 
+def _taken_as(predicted: Predicted) -> str:
+    """What a picture was taken for, of which much is assumed unless it is said, in a line."""
+    hand, sight = predicted.hand, predicted.sight
+    side = f"{SIDES[int(hand.prediction.side)]} hand"
+    if hand.sides:
+        side += f" ({', '.join(f'{name} {confidence:.2f}' for name, confidence in hand.sides.items())})"
+    looked_at = sight.notes.get("looked_at")
+    where = [] if looked_at is None else [looked_at["box"] if isinstance(looked_at["box"], str) else "in its box"]
+    return "; ".join([side, *where, f"camera {sight.camera}"])
+
+
 class Report:
     """Says what was written, skipped and not sure; a bar over many pictures; the page at the end.
 
@@ -249,6 +261,7 @@ class Report:
                 f"by {item.hand.rule}); check --box and --side"
             )
         if self._alone:
+            print(f"taken as    {_taken_as(item)}")
             for path in item.written:
                 print(f"wrote       {path}")
 

@@ -75,10 +75,11 @@ def test_detected_hands_are_of_the_side_that_the_detector_says(colours, engine):
         colours(red, "--detect", "--box=1,2,30,40", "--out=again")
 
 
-def test_the_camera_is_assumed_and_said_where_nothing_is(colours):
+def test_the_camera_is_assumed_and_said_where_nothing_is(colours, capsys):
     colours(photo(colours.folder / "photo.png"), "--out=out")
     document, _, _ = joints_of(colours.folder / "out" / "photo_joints.json")
     assert document["camera"].startswith("assumed") and document["K"][0][0] == pytest.approx(400 * 28 / 36)
+    assert "taken as    right hand; the whole picture; camera assumed: a phone's" in capsys.readouterr().out
     assert document["looked_at"]["box"] == "the whole picture" and document["looked_at"]["square"]["side"] == 400
     assert document["pose_is"].startswith("axis-angle, radians") and "deviations" in document["shape_is"]
 
