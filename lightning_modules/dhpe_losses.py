@@ -103,7 +103,8 @@ def laplacian_loss(vertices: Tensor, laplacian: Tensor) -> Tensor:
     check_shape("vertices", vertices, ("B", "V", 3))
     check_shape("laplacian", laplacian, (vertices.shape[1],) * 2)
     # one product for all hands: `laplacian @ vertices` would copy L for each, a fifth of a step of training
-    rough = F.linear(vertices.mT, laplacian)  # (B, 3, V)
+    flat = vertices.mT.reshape(-1, vertices.shape[1])  # (3 B, V)
+    rough = F.linear(flat, laplacian).unflatten(0, (-1, 3))  # (B, 3, V)
     # sqrt has no gradient at 0: a roughness of a millionth counts as none
     return (rough.square().sum(1) + 1e-12).sqrt().mean(1)
 
