@@ -265,6 +265,15 @@ def test_the_refiner_meets_hands_that_are_off_in_training(monkeypatch):
     assert module.eval().losses(estimate, batch)["refiner"] == plain.eval().losses(estimate, batch)["refiner"]
 
 
+def test_the_prior_holds_pose_and_shape_and_nothing_else():
+    module, batch = method(), rendered_hands()
+    estimate = module.estimate(batch)
+    for first, last, expected in ((0, 45, 45 * 4 / 55), (45, 55, 10 * 4 / 55), (55, 63, 0.0)):
+        parameters = torch.zeros(2, 63)
+        parameters[:, first:last] = 2
+        assert module.losses(estimate._replace(parameters=parameters), batch)["prior"] == pytest.approx(expected)
+
+
 def test_equation_13_is_the_sum_of_its_terms():
     batch, module = rendered_hands(), stirred(refinement_steps=0, refinement_features=3.0, laplacian_weight=0.5)
     with torch.no_grad():
