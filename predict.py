@@ -64,10 +64,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add("--focal", type=float, help="of photographs: focal length in pixels (default: a phone's main camera)")
     add("--unit", type=float, help="metres per stored step (default: the camera's, 0.001; 1 for floating-point .npy)")
     add("--ckpt", type=Path, help="checkpoint or weights (default: the newest best under runs/, else weights/)")
-    add(
-        "--box",
-        help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)",
-    )
+    add("--box", help="u,v,width,height of the hand, pixels (default: the nearest blob; of a photograph, all of it)")
     add("--detect", action="store_true", help="find hands in photographs by MediaPipe's detector: box and side")
     add("--dictionary", type=Path, help="patch dictionary: draws the part map restored from it, too")
     add(
